@@ -1,0 +1,2 @@
+import NDCore
+print(Instant.now())
