@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* The connection table. Losing an entry must never open anything. */
+#ifndef ND_FLOW_H
+#define ND_FLOW_H
+
+static __always_inline bool nd_opens(const struct nd_packet *p)
+{
+	return (p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == ND_TCP_SYN;
+}
+
+static __always_inline bool nd_flow_ended(const struct nd_flow *flow)
+{
+	__u32 fins = ND_FLOW_FIN_OUT | ND_FLOW_FIN_IN;
+
+	return (flow->flags & ND_FLOW_RESET) || (flow->flags & fins) == fins;
+}
+
+/* The entry, unless its life is over: idle too long, or a new connection opens on the 5-tuple of
+ * an ended one. A stale entry is removed. */
+static __always_inline struct nd_flow *nd_flow_find(const struct nd_packet *p,
+						    const struct nd_policy *policy)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+	bool tcp = p->key.proto == IPPROTO_TCP;
+
+	if (!flow)
+		return NULL;
+	if (p->now > flow->last_seen + (tcp ? policy->tcp_idle_ns : policy->idle_ns) ||
+	    (tcp && nd_opens(p) && nd_flow_ended(flow))) {
+		bpf_map_delete_elem(&nd_flows, &p->key);
+		return NULL;
+	}
+	return flow;
+}
+
+static __noinline struct nd_flow *nd_flow_create(const struct nd_packet *p,
+						 const struct nd_policy *policy, __u32 context,
+						 __u32 flags)
+{
+	struct nd_flow fresh = {
+		.first_seen = p->now,
+		.last_seen = p->now,
+		.generation = policy->generation,
+		.context = context,
+		.flags = flags,
+		.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND,
+	};
+	struct nd_stats *stats = nd_stats_get();
+
+	if (flags & ND_FLOW_SECURE)
+		fresh.secured_at = p->now;
+	/* NOEXIST: two CPUs with the first packets of one flow must end up with one entry. */
+	if (!bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST) && stats)
+		stats->flows_created++;
+	return bpf_map_lookup_elem(&nd_flows, &p->key);
+}
+
+static __always_inline void nd_flow_flags(struct nd_flow *flow, const struct nd_packet *p)
+{
+	__u32 flags = 0;
+
+	if (p->key.proto != IPPROTO_TCP || !(p->tcp_flags & (ND_TCP_FIN | ND_TCP_RST)))
+		return;
+	if (p->tcp_flags & ND_TCP_FIN)
+		flags |= p->outbound ? ND_FLOW_FIN_OUT : ND_FLOW_FIN_IN;
+	if (p->tcp_flags & ND_TCP_RST)
+		flags |= ND_FLOW_RESET;
+	__sync_fetch_and_or(&flow->flags, flags);
+}
+
+static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_packet *p)
+{
+	/* Coarse clock: most packets find the same value and leave the cache line clean. */
+	if (flow->last_seen != p->now)
+		flow->last_seen = p->now;
+}
+
+/* Sets the latch once; counts a clear flow that became secured. */
+static __always_inline void nd_flow_secure(struct nd_flow *flow, const struct nd_packet *p)
+{
+	if (flow->flags & ND_FLOW_SECURE)
+		return;
+	flow->secured_at = p->now;
+	if (!(__sync_fetch_and_or(&flow->flags, ND_FLOW_SECURE) & ND_FLOW_SECURE) &&
+	    (flow->packets[ND_TRAFFIC_OUT_CLEAR] || flow->packets[ND_TRAFFIC_IN_CLEAR])) {
+		struct nd_stats *stats = nd_stats_get();
+
+		if (stats)
+			stats->upgrades++;
+	}
+}
+
+/* An ICMP error that no filter exempts follows the flow that it quotes (DESIGN §3): put that
+ * flow's key in place of its own. Quoted packets of ours went out, of the peer's came in. */
+static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet *p)
+{
+	struct nd_flow_key quoted = {};
+	__u32 at = p->l4 + 8;
+	__u16 ports[2] = {};
+	__u8 head[40];
+	struct nd_addr source, destination;
+
+	if (p->family == 4) {
+		__u32 header;
+
+		if (bpf_skb_load_bytes(skb, at, head, 20))
+			return;
+		header = (head[0] & 0xf) * 4;
+		if (head[0] >> 4 != 4 || header < 20)
+			return;
+		quoted.proto = head[9];
+		nd_map_v4(&source, *(__u32 *)(head + 12));
+		nd_map_v4(&destination, *(__u32 *)(head + 16));
+		at += header;
+	} else {
+		if (bpf_skb_load_bytes(skb, at, head, 40) || head[0] >> 4 != 6)
+			return;
+		quoted.proto = head[6];
+		nd_copy_v6(&source, (struct in6_addr *)(head + 8));
+		nd_copy_v6(&destination, (struct in6_addr *)(head + 24));
+		at += 40;
+	}
+	if (nd_has_ports(quoted.proto) && bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+		return;
+	/* An inbound error quotes what we sent; an outbound one what we received. */
+	quoted.local = p->outbound ? destination : source;
+	quoted.remote = p->outbound ? source : destination;
+	quoted.local_port = p->outbound ? ports[1] : ports[0];
+	quoted.remote_port = p->outbound ? ports[0] : ports[1];
+	if (bpf_map_lookup_elem(&nd_flows, &quoted))
+		p->key = quoted;
+}
+
+#endif

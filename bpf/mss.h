@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* Sizes: clamp MSS so that segments fit after ESP, clear DF where ESP makes a packet too big. */
+#ifndef ND_MSS_H
+#define ND_MSS_H
+
+#define ND_TCP_OPTIONS_MAX 40
+
+struct nd_mss_search {
+	__u8 options[ND_TCP_OPTIONS_MAX];
+	__u32 length;
+	__u32 at;
+	__u32 found;
+};
+
+/* One option a turn: a bpf_loop body is verified once, an unrolled walk a million times. */
+static long nd_mss_option(__u32 index, struct nd_mss_search *s)
+{
+	__u32 at = s->at;
+	__u8 kind, size;
+
+	if (at > ND_TCP_OPTIONS_MAX - 4 || at + 4 > s->length)
+		return 1;
+	kind = s->options[at];
+	if (kind == 0)
+		return 1;
+	if (kind == 1) {
+		s->at = at + 1;
+		return 0;
+	}
+	size = s->options[at + 1];
+	if (kind == 2 && size == 4) {
+		s->found = 1;
+		return 1;
+	}
+	s->at = at + size;
+	return size < 2;
+}
+
+static __noinline int nd_clamp_mss(struct __sk_buff *skb, const struct nd_packet *p,
+				   const struct nd_policy *policy, __u32 mtu)
+{
+	__u32 overhead = p->family == 4 ? policy->overhead_v4 + 40 : policy->overhead_v6 + 60;
+	struct nd_mss_search s = {};
+	__u32 length, at;
+	__u16 most, old, clamped;
+	__u8 offset;
+
+	if (mtu < overhead + 88)
+		return 0;
+	most = mtu - overhead;
+	if (bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1))
+		return 0;
+	length = (offset >> 4) * 4;
+	if (length <= 20 || length > 60)
+		return 0;
+	length -= 20;
+	asm volatile("" : "+r"(length));
+	if (length < 1 || length > ND_TCP_OPTIONS_MAX ||
+	    bpf_skb_load_bytes(skb, p->l4 + 20, s.options, length))
+		return 0;
+	s.length = length;
+	bpf_loop(ND_TCP_OPTIONS_MAX, nd_mss_option, &s, 0);
+	at = s.at;
+	if (!s.found || at > ND_TCP_OPTIONS_MAX - 4)
+		return 0;
+	old = (__u16)s.options[at + 2] << 8 | s.options[at + 3];
+	if (old <= most)
+		return 0;
+	old = bpf_htons(old);
+	clamped = bpf_htons(most);
+	/* An option may start at an odd offset; the checksum sees it byte-swapped then. */
+	if (at & 1)
+		bpf_l4_csum_replace(skb, p->l4 + 16, __builtin_bswap16(old),
+				    __builtin_bswap16(clamped), 2);
+	else
+		bpf_l4_csum_replace(skb, p->l4 + 16, old, clamped, 2);
+	bpf_skb_store_bytes(skb, p->l4 + 20 + at + 2, &clamped, 2, 0);
+	return 1;
+}
+
+static __always_inline void nd_clamp_syn(struct __sk_buff *skb, const struct nd_packet *p,
+					 const struct nd_policy *policy, const struct nd_state *state)
+{
+	if (p->key.proto == IPPROTO_TCP && (p->tcp_flags & ND_TCP_SYN) && !p->fragment &&
+	    state->mtu && nd_clamp_mss(skb, p, policy, state->mtu)) {
+		struct nd_stats *stats = nd_stats_get();
+
+		if (stats)
+			stats->mss_clamped++;
+	}
+}
+
+/* The XFRM interface answers PMTU errors that spiral down for DF packets that ESP makes too big
+ * (measured); in transport mode inner and outer share the route's PMTU. */
+static __noinline int nd_clear_df(struct __sk_buff *skb, const struct nd_packet *p)
+{
+	__u16 old, cleared;
+
+	if (bpf_skb_load_bytes(skb, p->l3 + 6, &old, 2))
+		return 0;
+	cleared = old & ~bpf_htons(0x4000);
+	bpf_l3_csum_replace(skb, p->l3 + 10, old, cleared, 2);
+	bpf_skb_store_bytes(skb, p->l3 + 6, &cleared, 2, 0);
+	return 1;
+}
+
+#endif

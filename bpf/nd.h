@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * The one contract between the BPF programs and the control plane. Both include this file; there
+ * is no second copy of any of it. Changing a struct or a number here means raising ND_ABI_VERSION.
+ *
+ * Ports and addresses are in network byte order, every other integer in host order. Addresses have
+ * 16 bytes; IPv4 is in its mapped form (::ffff:a.b.c.d). Times are CLOCK_MONOTONIC nanoseconds.
+ */
+#ifndef ND_H
+#define ND_H
+
+#include <linux/types.h>
+
+#define ND_ABI_VERSION 1u
+
+#define ND_MAX_RULES 128
+#define ND_EVENT_PACKET_MAX 2048
+#define ND_PORT_IKE 500
+#define ND_PORT_NATT 4500
+
+/* ---- lists: number, label (metrics, JSON), what it means ---- */
+
+/* Why a packet was dropped; one list for BPF and for the engines. */
+#define ND_DROP_REASONS(X) \
+	X(LATCHED, "latched", "outbound packet of a secured flow while no SA is valid") \
+	X(HELD, "held", "outbound packet held back because the policy requires an SA first") \
+	X(CLEAR_INBOUND, "clear_inbound", "new clear inbound flow where protection is required") \
+	X(CLEAR_ON_SECURED, "clear_on_secured", "clear inbound packet of a flow that is secured") \
+	X(BLOCKED, "blocked", "a filter of the policy blocks it") \
+	X(MALFORMED, "malformed", "headers that can't be parsed or contradict each other") \
+	X(FRAGMENT, "fragment", "fragment of a protected flow that can't be reassembled or matched") \
+	X(REDIRECT_FAILED, "redirect_failed", "nd0 does not exist or refused the packet") \
+	X(NO_SA, "no_sa", "packet reached the engine but no outbound SA covers it") \
+	X(UNKNOWN_SPI, "unknown_spi", "ESP with an SPI that is not ours") \
+	X(AUTHENTICATION, "authentication", "ESP whose integrity check failed") \
+	X(REPLAY, "replay", "ESP outside the replay window or seen before") \
+	X(ESP_MALFORMED, "esp_malformed", "ESP too short, misaligned or with an impossible trailer") \
+	X(SEQUENCE_EXHAUSTED, "sequence_exhausted", "the SA's sequence numbers are used up") \
+	X(REASSEMBLY_TIMEOUT, "reassembly_timeout", "fragments before ESP that never became whole") \
+	X(REASSEMBLY_FULL, "reassembly_full", "no room to reassemble before ESP") \
+	X(TOO_BIG, "too_big", "datagram too large for ESP") \
+	X(SEND_FAILED, "send_failed", "the kernel refused to send the ESP packet") \
+	X(DELIVER_FAILED, "deliver_failed", "the kernel refused the decrypted packet") \
+	X(WRONG_ADDRESS, "wrong_address", "ESP from or to an address its SA is not for")
+
+/* What happened to a packet that was not dropped. */
+#define ND_PASS_KINDS(X) \
+	X(OUT_CLEAR, "out_clear", "outbound in clear") \
+	X(OUT_PROTECTED, "out_protected", "outbound redirected into nd0") \
+	X(OUT_EXEMPT, "out_exempt", "outbound exempt: not unicast, not of this host, ICMP, IKE, ESP or permitted by a filter") \
+	X(IN_CLEAR, "in_clear", "inbound in clear") \
+	X(IN_PROTECTED, "in_protected", "inbound decrypted, came out of nd0") \
+	X(IN_EXEMPT, "in_exempt", "inbound exempt: not unicast, not for this host, ICMP, IKE, ESP or permitted by a filter")
+
+#define ND_FLOW_TRAFFIC(X) \
+	X(OUT_CLEAR, "out_clear", "") \
+	X(OUT_SECURE, "out_secure", "") \
+	X(IN_CLEAR, "in_clear", "") \
+	X(IN_SECURE, "in_secure", "")
+
+#define ND_PEER_STATES(X) \
+	X(UNKNOWN, "unknown", "never negotiated") \
+	X(NEGOTIATING, "negotiating", "a key negotiation runs; traffic stays clear") \
+	X(SECURED, "secured", "an SA pair is valid; traffic is ESP") \
+	X(LOST, "lost", "the SAs are gone; secured flows are latched") \
+	X(CLEAR, "clear", "the peer did not or could not negotiate; clear until the time given")
+
+#define ND_EVENT_TYPES(X) \
+	X(NEGOTIATE, "negotiate", "a peer needs a negotiation; carries the first packet") \
+	X(STASH, "stash", "first packet of another flow while the peer is negotiating") \
+	X(CLEAR_REPLY, "clear_reply", "the peer answered the triggering flow in clear") \
+	X(LATCHED, "latched", "a latched flow wants its peer back") \
+	X(DROP, "drop", "a packet was dropped (sampled)")
+
+/* WFP layers that BPF serves (FWPM_LAYER_..._V4/V6; the family is a condition). */
+#define ND_LAYERS(X) \
+	X(OUTBOUND_TRANSPORT, "OUTBOUND_TRANSPORT", "every outbound packet") \
+	X(INBOUND_TRANSPORT, "INBOUND_TRANSPORT", "every inbound packet") \
+	X(ALE_AUTH_CONNECT, "ALE_AUTH_CONNECT", "first packet of an outbound flow") \
+	X(ALE_AUTH_RECV_ACCEPT, "ALE_AUTH_RECV_ACCEPT", "first packet of an inbound flow")
+
+#define ND_ACTIONS(X) \
+	X(PERMIT, "permit", "let it pass in clear, no negotiation") \
+	X(BLOCK, "block", "drop it") \
+	X(NEGOTIATE_DISCOVER, "negotiate_discover", "IPSEC_OUTBOUND_TRANSPORT with OUTBOUND_NEGOTIATE_DISCOVER: clear at once, negotiate, upgrade") \
+	X(REQUIRE_OUTBOUND, "require_outbound", "IPSEC_OUTBOUND_TRANSPORT without discovery: hold until an SA is valid") \
+	X(PERSIST_SECURITY, "persist_security", "IPSEC_INBOUND_TRANSPORT with INBOUND_PERSIST_CONNECTION_SECURITY") \
+	X(INITIATE_SECURE, "initiate_secure", "IPSEC_INBOUND_INITIATE_SECURE: new inbound flows must be protected")
+
+#define ND_X_DROP(n, l, h) ND_DROP_##n,
+enum nd_drop_reason { ND_DROP_REASONS(ND_X_DROP) ND_DROP_COUNT };
+#define ND_X_PASS(n, l, h) ND_PASS_##n,
+enum nd_pass_kind { ND_PASS_KINDS(ND_X_PASS) ND_PASS_COUNT };
+#define ND_X_TRAFFIC(n, l, h) ND_TRAFFIC_##n,
+enum nd_flow_traffic { ND_FLOW_TRAFFIC(ND_X_TRAFFIC) ND_TRAFFIC_COUNT };
+#define ND_X_PEER(n, l, h) ND_PEER_##n,
+enum nd_peer_state { ND_PEER_STATES(ND_X_PEER) ND_PEER_STATE_COUNT };
+#define ND_X_EVENT(n, l, h) ND_EVENT_##n,
+enum nd_event_type { ND_EVENT_TYPES(ND_X_EVENT) ND_EVENT_TYPE_COUNT };
+#define ND_X_LAYER(n, l, h) ND_LAYER_##n,
+enum nd_layer { ND_LAYERS(ND_X_LAYER) ND_LAYER_COUNT };
+#define ND_X_ACTION(n, l, h) ND_ACTION_##n,
+enum nd_action { ND_ACTIONS(ND_X_ACTION) ND_ACTION_COUNT };
+
+/* ---- keys ---- */
+
+struct nd_addr {
+	union {
+		__u8 bytes[16];
+		__u32 words[4];
+		__u64 quads[2];
+	};
+};
+
+/* As this host sees it: local side first, whichever side opened the flow. */
+struct nd_flow_key {
+	struct nd_addr local;
+	struct nd_addr remote;
+	__u16 local_port;  /* network order; ICMP: identifier in both; no ports: 0 */
+	__u16 remote_port;
+	__u8 proto;
+	__u8 zero[3];
+};
+
+struct nd_peer_key {
+	struct nd_addr local;
+	struct nd_addr remote;
+	__u32 context; /* quick-mode provider context; 0 is the scenario's */
+	__u32 zero;
+};
+
+struct nd_fragment_key {
+	struct nd_addr source;
+	struct nd_addr destination;
+	__u32 id;
+	__u8 proto;
+	__u8 outbound;
+	__u8 zero[2];
+};
+
+/* ---- values ---- */
+
+enum nd_flow_direction { ND_FLOW_OUTBOUND, ND_FLOW_INBOUND };
+
+/* nd_flow.flags */
+#define ND_FLOW_SECURE 0x01u       /* sticky: at least one packet travelled through nd0 */
+#define ND_FLOW_EXEMPT 0x02u       /* permitted by a filter: neither negotiated nor protected */
+#define ND_FLOW_FIN_OUT 0x04u
+#define ND_FLOW_FIN_IN 0x08u
+#define ND_FLOW_RESET 0x10u
+#define ND_FLOW_TRIGGER 0x20u      /* its first packet started the negotiation */
+#define ND_FLOW_CLEAR_REPLY 0x40u  /* the clear answer was reported */
+
+struct nd_flow {
+	__u64 first_seen;
+	__u64 last_seen;
+	__u64 secured_at;       /* when ND_FLOW_SECURE was set; 0 = never */
+	__u64 protected_rx_at;  /* first packet that arrived protected; 0 = none */
+	__u64 packets[ND_TRAFFIC_COUNT];
+	__u64 bytes[ND_TRAFFIC_COUNT];
+	__u32 epoch;            /* nd_state.epoch of the cached outbound verdict */
+	__u32 epoch_in;         /* and of the inbound one */
+	__u32 context;
+	__u32 flags;
+	__u8 direction;         /* enum nd_flow_direction */
+	__u8 zero[3];
+	__u32 generation;       /* policy generation that admitted it */
+};
+
+struct nd_peer {
+	__u32 state; /* enum nd_peer_state; BPF moves it to NEGOTIATING by compare-and-swap only */
+	__u32 flags;
+	__u64 changed_at;
+	__u64 secured_at;     /* start of the present protection */
+	__u64 secured_until;  /* last instant an SA was valid; 0 = never, ~0 = now */
+	__u64 clear_until;    /* negative cache */
+};
+#define ND_PEER_BOUNDARY 0x1u  /* the peer said that it accepts clear inbound */
+
+struct nd_fragment {
+	__u64 seen;
+	__u32 verdict; /* enum nd_fragment_verdict */
+	__u32 zero;
+};
+enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_DROP };
+
+/* nd_local value: what an address is to this host */
+#define ND_LOCAL_UNICAST 0x1u
+#define ND_LOCAL_BROADCAST 0x2u
+
+/* nd_rule.match: which conditions count (AND) */
+#define ND_MATCH_FAMILY 0x01u
+#define ND_MATCH_PROTO 0x02u
+#define ND_MATCH_LOCAL 0x04u
+#define ND_MATCH_REMOTE 0x08u
+#define ND_MATCH_LOCAL_PORT 0x10u
+#define ND_MATCH_REMOTE_PORT 0x20u
+#define ND_MATCH_ICMP_TYPE 0x40u
+#define ND_MATCH_ICMP_CODE 0x80u
+
+/* One filter, compiled. The first rule of a layer that matches decides. */
+struct nd_rule {
+	__u32 id;       /* filter id of the policy, for explain */
+	__u32 context;  /* quick-mode context of a callout action */
+	__u16 match;
+	__u8 layer;     /* enum nd_layer */
+	__u8 action;    /* enum nd_action */
+	__u8 family;    /* 4 or 6 */
+	__u8 proto;
+	__u8 local_prefix;   /* bits of the mapped address */
+	__u8 remote_prefix;
+	__u16 local_port_min, local_port_max;   /* host order, inclusive */
+	__u16 remote_port_min, remote_port_max;
+	__u8 icmp_type_min, icmp_type_max;
+	__u8 icmp_code_min, icmp_code_max;
+	__u32 zero;
+	struct nd_addr local;
+	struct nd_addr remote;
+};
+
+#define ND_POLICY_IKE_EXEMPT 0x1u  /* a main-mode filter exists: UDP 500 and 4500 are the daemon's */
+
+/* The whole policy is one map value behind a map-in-map slot: a commit is one pointer swap. */
+struct nd_policy {
+	__u32 abi;
+	__u32 generation;
+	__u32 flags;
+	__u32 rule_count;
+	__u32 layer_start[ND_LAYER_COUNT]; /* rules are grouped by layer */
+	__u32 layer_count[ND_LAYER_COUNT];
+	__u16 ike_port;      /* host order */
+	__u16 natt_port;
+	__u16 overhead_v4;   /* what ESP adds to an IPv4 packet at most, encapsulation included */
+	__u16 overhead_v6;
+	__u64 grace_ns;          /* ndAllowClearTimeout: clear packets already in flight at the upgrade */
+	__u64 idle_ns;           /* life of a flow without connection state after its last packet */
+	__u64 tcp_idle_ns;
+	__u64 reask_ns;          /* a latched flow or a stuck negotiation asks again after this */
+	struct nd_rule rules[ND_MAX_RULES];
+};
+
+#define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: no fragments, clear DF */
+
+struct nd_state {
+	__u32 abi;
+	__u32 epoch;       /* raised after every change that can turn a cached verdict */
+	__u32 nd0;         /* ifindex; 0 = none: protected packets are dropped */
+	__u32 flags;
+	__u32 drop_sample; /* report every n-th drop as an event; 0 = none */
+	__u32 mtu;         /* smallest of the protected interfaces; 0 = don't clamp */
+};
+
+struct nd_stats {
+	__u64 packets[ND_PASS_COUNT];
+	__u64 bytes[ND_PASS_COUNT];
+	__u64 drops[ND_DROP_COUNT];
+	__u64 drop_bytes[ND_DROP_COUNT];
+	__u64 upgrades;        /* clear flows that became secured */
+	__u64 flows_created;
+	__u64 events_lost;     /* ring buffer full */
+	__u64 peers_full;      /* no room for a peer: it stays clear and unnegotiated */
+	__u64 mss_clamped;
+	__u64 fragments_cleared; /* DF cleared for ESP */
+};
+
+struct nd_event {
+	__u64 time;
+	struct nd_flow_key flow;
+	__u32 type;     /* enum nd_event_type */
+	__u32 reason;   /* enum nd_drop_reason for DROP and LATCHED */
+	__u32 context;
+	__u32 ifindex;
+	__u32 length;   /* of the whole L3 packet */
+	__u32 captured; /* bytes in packet[]; shorter than length: can't be sent again */
+	__u8 inbound;
+	__u8 fragment;
+	__u8 zero[6];
+	__u8 packet[ND_EVENT_PACKET_MAX]; /* from the IP header on */
+};
+
+#endif /* ND_H */

@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * TC programs of the protected interface (egress, ingress) and of nd0 (ingress): the decision
+ * tables of the design, for IPv4 and IPv6. A packet: parse -> flow -> classify -> peer -> verdict.
+ */
+#include <linux/bpf.h>
+#include <linux/icmp.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#ifndef IPPROTO_UDPLITE
+#define IPPROTO_UDPLITE 136
+#endif
+
+#include "nd.h"
+#include "maps.h"
+#include "parse.h"
+#include "stats.h"
+#include "classify.h"
+#include "flow.h"
+#include "peer.h"
+#include "mss.h"
+#include "fragment.h"
+
+/* A flow idle for longer goes through the whole table once, where its life is checked. */
+#define ND_FAST_IDLE (2 * ND_SECOND)
+
+static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
+{
+	return !p->fragment && !(p->tcp_flags & (ND_TCP_SYN | ND_TCP_FIN | ND_TCP_RST)) &&
+	       p->now <= flow->last_seen + ND_FAST_IDLE;
+}
+
+/* ---- outbound ---- */
+
+static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,
+				  const struct nd_state *state, const struct nd_policy *policy)
+{
+	if (!state->nd0)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (state->flags & ND_STATE_KERNEL_ENGINE) {
+		if (p->fragment)
+			return nd_drop(skb, p, ND_DROP_FRAGMENT);
+		if (p->df && !skb->gso_size && state->mtu &&
+		    p->length + policy->overhead_v4 > state->mtu && nd_clear_df(skb, p)) {
+			struct nd_stats *stats = nd_stats_get();
+
+			if (stats)
+				stats->fragments_cleared++;
+		}
+	}
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_REDIRECT);
+	nd_pass(p, ND_PASS_OUT_PROTECTED);
+	return bpf_redirect(state->nd0, 0);
+}
+
+static __noinline int nd_out_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
+{
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_DROP);
+	return nd_drop(skb, p, reason);
+}
+
+static __noinline int nd_out_exempt(const struct nd_packet *p)
+{
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_PASS);
+	return nd_pass(p, ND_PASS_OUT_EXEMPT);
+}
+
+static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct nd_packet *p,
+					    const struct nd_state *state,
+					    const struct nd_policy *policy)
+{
+	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
+	struct nd_peer *peer;
+
+	switch (nd_fragment_recall(p)) {
+	case ND_FRAGMENT_PASS:
+		return nd_pass(p, ND_PASS_OUT_CLEAR);
+	case ND_FRAGMENT_REDIRECT:
+		return nd_redirect(skb, p, state, policy);
+	case ND_FRAGMENT_DROP:
+		return nd_drop(skb, p, ND_DROP_FRAGMENT);
+	}
+	/* The stack sends first fragments first, so this one's was evicted or never came. */
+	peer = bpf_map_lookup_elem(&nd_peers, &key);
+	if (nd_peer_was_secured(peer))
+		return nd_drop(skb, p, ND_DROP_FRAGMENT);
+	return nd_pass(p, ND_PASS_OUT_CLEAR);
+}
+
+/* Rows 6 and 7: the packet leaves in clear; the first of a peer starts the negotiation. */
+static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
+				   struct nd_policy *policy, struct nd_flow *flow,
+				   struct nd_peer_key *key)
+{
+	struct nd_state *state = nd_state_get();
+	bool fresh = !flow;
+	bool asked = false;
+
+	if (!state)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (fresh) {
+		flow = nd_flow_create(p, policy, key->context, 0);
+	}
+	if (!nd_link_local(p)) {
+		asked = nd_peer_ask(skb, p, policy, key, ND_EVENT_NEGOTIATE);
+		if (!asked && fresh) {
+			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
+
+			if (peer && peer->state == ND_PEER_NEGOTIATING)
+				nd_emit(skb, p, ND_EVENT_STASH, 0, key->context);
+		}
+	}
+	if (flow) {
+		if (asked || fresh)
+			__sync_fetch_and_or(&flow->flags, ND_FLOW_TRIGGER);
+		nd_flow_flags(flow, p);
+		nd_flow_touch(flow, p);
+		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
+	}
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_PASS);
+	return nd_pass(p, ND_PASS_OUT_CLEAR);
+}
+
+/* Rows 4, 5 and 8: nothing leaves; the peer is asked for, at most once per interval. */
+static __noinline int nd_out_held(struct __sk_buff *skb, struct nd_packet *p,
+				  struct nd_policy *policy, struct nd_peer_key *key,
+				  __u32 reason)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+
+	if (flow)
+		nd_flow_flags(flow, p);
+	if (!nd_link_local(p) &&
+	    !nd_peer_ask(skb, p, policy, key,
+			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
+	    reason == ND_DROP_HELD) {
+		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
+
+		if (peer && peer->state == ND_PEER_NEGOTIATING)
+			nd_emit(skb, p, ND_EVENT_STASH, 0, key->context);
+	}
+	return nd_out_drop(skb, p, reason);
+}
+
+/* The flow table keeps the latch; without an entry the packet makes one. */
+static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *p,
+				       struct nd_policy *policy, struct nd_flow *flow,
+				       __u32 context)
+{
+	struct nd_state *state = nd_state_get();
+
+	if (!state)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (!flow)
+		flow = nd_flow_create(p, policy, context, ND_FLOW_SECURE);
+	if (flow) {
+		nd_flow_secure(flow, p);
+		nd_flow_flags(flow, p);
+		nd_flow_touch(flow, p);
+		nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p->length);
+	}
+	return nd_redirect(skb, p, state, policy);
+}
+
+static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	struct nd_state *state = nd_state_get();
+	struct nd_policy *policy = nd_policy_get();
+	struct nd_peer_key key = {};
+	struct nd_peer *peer;
+	struct nd_flow *flow;
+	long rule;
+	__u32 action;
+
+	if (!state || !policy || nd_not_ours(p, policy))
+		return nd_out_exempt(p);
+	if (p->fragment == ND_FRAGMENT_LATER)
+		return nd_out_later_fragment(skb, p, state, policy);
+
+	rule = nd_classify(policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
+	if (rule < 0)
+		return nd_out_exempt(p);
+	action = rule & 0xff;
+	if (action == ND_ACTION_BLOCK)
+		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
+	if (action == ND_ACTION_PERMIT && (p->icmp_type || p->icmp_code ||
+					   p->key.proto == IPPROTO_ICMP ||
+					   p->key.proto == IPPROTO_ICMPV6))
+		return nd_out_exempt(p);
+	if (nd_icmp_is_error(p))
+		nd_follow_quoted(skb, p);
+
+	flow = nd_flow_find(p, policy);
+	if (!flow && nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT) >= 0 &&
+	    (nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT) & 0xff) == ND_ACTION_BLOCK)
+		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
+
+	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
+		if (!flow)
+			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
+		if (flow) {
+			__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
+			nd_flow_flags(flow, p);
+			nd_flow_touch(flow, p);
+			nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
+			flow->epoch = p->epoch;
+		}
+		return nd_out_exempt(p);
+	}
+
+	nd_clamp_syn(skb, p, policy, state);
+	key.local = p->key.local;
+	key.remote = p->key.remote;
+	key.context = rule >> 8;
+	peer = bpf_map_lookup_elem(&nd_peers, &key);
+	if (flow)
+		flow->epoch = p->epoch;
+	if (peer && peer->state == ND_PEER_SECURED) {
+		int verdict = nd_out_protected(skb, p, policy, flow, key.context);
+
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+		if (flow)
+			flow->epoch = p->epoch;
+		return verdict;
+	}
+	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy)) {
+		if (flow)
+			flow->epoch = p->epoch - 1; /* no cached verdict while latched */
+		return nd_out_held(skb, p, policy, &key, ND_DROP_LATCHED);
+	}
+	if (action == ND_ACTION_REQUIRE_OUTBOUND)
+		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
+	action = nd_out_clear(skb, p, policy, flow, &key);
+	if (!flow) {
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+		if (flow)
+			flow->epoch = p->epoch;
+	}
+	return action;
+}
+
+static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
+{
+	struct nd_packet p = { .l3 = l3, .outbound = 1 };
+	struct nd_state *state;
+	struct nd_flow *flow;
+
+	switch (nd_parse(skb, proto, &p)) {
+	case ND_NOT_IP:
+		return ND_VERDICT_PASS;
+	case ND_BAD_HEADER:
+		return nd_drop(skb, &p, ND_DROP_MALFORMED);
+	}
+	state = nd_state_get();
+	if (!state)
+		return ND_VERDICT_PASS;
+	p.now = bpf_ktime_get_coarse_ns();
+	/* Read before any verdict is made: a change after this line leaves the cache stale, so the
+	 * next packet looks again. */
+	p.epoch = *(volatile __u32 *)&state->epoch;
+	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
+	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow)) {
+		nd_flow_touch(flow, &p);
+		if (flow->flags & ND_FLOW_SECURE) {
+			nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p.length);
+			if (state->nd0 && !(state->flags & ND_STATE_KERNEL_ENGINE)) {
+				nd_pass(&p, ND_PASS_OUT_PROTECTED);
+				return bpf_redirect(state->nd0, 0);
+			}
+			struct nd_policy *policy = nd_policy_get();
+
+			return policy ? nd_redirect(skb, &p, state, policy)
+				      : nd_drop(skb, &p, ND_DROP_REDIRECT_FAILED);
+		}
+		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p.length);
+		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_OUT_EXEMPT
+								: ND_PASS_OUT_CLEAR);
+	}
+	return nd_out_slow(skb, &p);
+}
+
+/* ---- inbound, clear, on the protected interface ---- */
+
+static __noinline int nd_in_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
+{
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_DROP);
+	return nd_drop(skb, p, reason);
+}
+
+/* Row 3, and new flows that row 5 accepts. */
+static __noinline int nd_in_clear(struct __sk_buff *skb, struct nd_packet *p,
+				  struct nd_policy *policy, struct nd_flow *flow)
+{
+	if ((flow->flags & (ND_FLOW_TRIGGER | ND_FLOW_CLEAR_REPLY)) == ND_FLOW_TRIGGER) {
+		struct nd_peer_key key = {
+			.local = p->key.local, .remote = p->key.remote, .context = flow->context,
+		};
+		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, &key);
+
+		__sync_fetch_and_or(&flow->flags, ND_FLOW_CLEAR_REPLY);
+		if (peer && peer->state == ND_PEER_NEGOTIATING)
+			nd_emit(skb, p, ND_EVENT_CLEAR_REPLY, 0, flow->context);
+	}
+	nd_flow_flags(flow, p);
+	nd_flow_touch(flow, p);
+	nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
+	return nd_pass(p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT : ND_PASS_IN_CLEAR);
+}
+
+/* Row 4: packets that were in flight when the flow was upgraded, and nothing else. */
+static __always_inline bool nd_in_grace(const struct nd_packet *p, const struct nd_flow *flow,
+					const struct nd_policy *policy)
+{
+	struct nd_peer_key key = {
+		.local = p->key.local, .remote = p->key.remote, .context = flow->context,
+	};
+	struct nd_peer *peer;
+
+	if (flow->protected_rx_at || p->now > flow->secured_at + policy->grace_ns)
+		return false;
+	peer = bpf_map_lookup_elem(&nd_peers, &key);
+	return peer && flow->first_seen < peer->secured_at;
+}
+
+static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	struct nd_state *state = nd_state_get();
+	struct nd_policy *policy = nd_policy_get();
+	struct nd_flow *flow;
+	__u32 action = ND_ACTION_PERSIST_SECURITY;
+	long rule;
+
+	if (!state || !policy || nd_not_ours(p, policy))
+		return nd_pass(p, ND_PASS_IN_EXEMPT);
+	if (p->fragment == ND_FRAGMENT_LATER) {
+		/* It may overtake its first fragment; alone it delivers nothing, and the first
+		 * one goes through the table. */
+		if (nd_fragment_recall(p) == ND_FRAGMENT_DROP)
+			return nd_drop(skb, p, ND_DROP_FRAGMENT);
+		return nd_pass(p, ND_PASS_IN_CLEAR);
+	}
+	rule = nd_classify(policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	if (rule >= 0)
+		action = rule & 0xff;
+	if (action == ND_ACTION_BLOCK)
+		return nd_in_drop(skb, p, ND_DROP_BLOCKED);
+	if (action == ND_ACTION_PERMIT &&
+	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
+		return nd_pass(p, ND_PASS_IN_EXEMPT);
+	if (nd_icmp_is_error(p))
+		nd_follow_quoted(skb, p);
+
+	flow = nd_flow_find(p, policy);
+	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
+		if (!flow)
+			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
+		if (!flow)
+			return nd_pass(p, ND_PASS_IN_EXEMPT);
+		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
+		flow->epoch_in = p->epoch;
+		return nd_in_clear(skb, p, policy, flow);
+	}
+	if (flow && (flow->flags & ND_FLOW_SECURE)) {
+		if (!nd_in_grace(p, flow, policy))
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		nd_flow_flags(flow, p);
+		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
+		return nd_pass(p, ND_PASS_IN_CLEAR);
+	}
+	if (!flow) {
+		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
+
+		rule = nd_classify(policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		action = rule < 0 ? ND_ACTION_PERMIT : rule & 0xff;
+		if (action == ND_ACTION_BLOCK)
+			return nd_in_drop(skb, p, ND_DROP_BLOCKED);
+		if (action == ND_ACTION_INITIATE_SECURE)
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
+		if (rule >= 0)
+			key.context = rule >> 8;
+		if (nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		flow = nd_flow_create(p, policy, key.context, 0);
+		if (!flow)
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
+		/* Two CPUs: the entry found may be a secured one made in between. */
+		if (flow->flags & ND_FLOW_SECURE)
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+	}
+	nd_clamp_syn(skb, p, policy, state);
+	flow->epoch_in = p->epoch;
+	return nd_in_clear(skb, p, policy, flow);
+}
+
+static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
+{
+	struct nd_packet p = { .l3 = l3 };
+	struct nd_state *state;
+	struct nd_flow *flow;
+
+	switch (nd_parse(skb, proto, &p)) {
+	case ND_NOT_IP:
+		return ND_VERDICT_PASS;
+	case ND_BAD_HEADER:
+		return nd_drop(skb, &p, ND_DROP_MALFORMED);
+	}
+	state = nd_state_get();
+	if (!state)
+		return ND_VERDICT_PASS;
+	p.now = bpf_ktime_get_coarse_ns();
+	p.epoch = *(volatile __u32 *)&state->epoch;
+	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
+	if (flow && flow->epoch_in == p.epoch && !(flow->flags & ND_FLOW_SECURE) &&
+	    (flow->flags & (ND_FLOW_TRIGGER | ND_FLOW_CLEAR_REPLY)) != ND_FLOW_TRIGGER &&
+	    nd_fast(&p, flow)) {
+		nd_flow_touch(flow, &p);
+		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p.length);
+		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT
+								: ND_PASS_IN_CLEAR);
+	}
+	return nd_in_slow(skb, &p);
+}
+
+/* ---- inbound, decrypted, out of nd0 ---- */
+
+static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	struct nd_state *state = nd_state_get();
+	struct nd_policy *policy = nd_policy_get();
+	struct nd_flow *flow;
+	long rule;
+
+	if (!state || !policy)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST))
+		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
+	if (p->fragment)
+		return nd_drop(skb, p, ND_DROP_FRAGMENT);
+	rule = nd_classify(policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
+		return nd_drop(skb, p, ND_DROP_BLOCKED);
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
+	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
+		return nd_pass(p, ND_PASS_IN_PROTECTED);
+	flow = nd_flow_find(p, policy);
+	if (!flow) {
+		rule = nd_classify(policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
+			return nd_drop(skb, p, ND_DROP_BLOCKED);
+		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);
+		/* Without room for the latch the answer could leave in clear. */
+		if (!flow)
+			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	}
+	nd_clamp_syn(skb, p, policy, state);
+	nd_flow_secure(flow, p);
+	if (!flow->protected_rx_at)
+		flow->protected_rx_at = p->now;
+	nd_flow_flags(flow, p);
+	nd_flow_touch(flow, p);
+	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
+	flow->epoch_in = p->epoch;
+	return nd_pass(p, ND_PASS_IN_PROTECTED);
+}
+
+static __always_inline int nd_decrypted(struct __sk_buff *skb, __u16 proto)
+{
+	struct nd_packet p = {};
+	struct nd_state *state = nd_state_get();
+	struct nd_flow *flow;
+
+	switch (nd_parse(skb, proto, &p)) {
+	case ND_NOT_IP:
+	case ND_BAD_HEADER:
+		return nd_drop(skb, &p, ND_DROP_MALFORMED);
+	}
+	if (!state)
+		return ND_VERDICT_DROP;
+	p.now = bpf_ktime_get_coarse_ns();
+	p.epoch = *(volatile __u32 *)&state->epoch;
+	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
+	if (flow && flow->epoch_in == p.epoch && (flow->flags & ND_FLOW_SECURE) &&
+	    flow->protected_rx_at && nd_fast(&p, flow)) {
+		nd_flow_touch(flow, &p);
+		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);
+		return nd_pass(&p, ND_PASS_IN_PROTECTED);
+	}
+	return nd_decrypted_slow(skb, &p);
+}
+
+/* ---- programs ---- */
+
+SEC("tc")
+int nd_egress(struct __sk_buff *skb)
+{
+	__u16 proto = 0;
+	int l3 = nd_l3_ethernet(skb, &proto);
+
+	return l3 < 0 ? ND_VERDICT_PASS : nd_out(skb, l3, proto);
+}
+
+SEC("tc")
+int nd_ingress(struct __sk_buff *skb)
+{
+	__u16 proto = 0;
+	int l3 = nd_l3_ethernet(skb, &proto);
+
+	return l3 < 0 ? ND_VERDICT_PASS : nd_in(skb, l3, proto);
+}
+
+/* Protected interfaces without a link-layer header (tun, wwan). */
+SEC("tc")
+int nd_egress_l3(struct __sk_buff *skb)
+{
+	return nd_out(skb, 0, skb->protocol);
+}
+
+SEC("tc")
+int nd_ingress_l3(struct __sk_buff *skb)
+{
+	return nd_in(skb, 0, skb->protocol);
+}
+
+SEC("tc")
+int nd_nd0_ingress(struct __sk_buff *skb)
+{
+	return nd_decrypted(skb, skb->protocol);
+}
+
+char nd_license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* The peer machine's part that must be atomic with a packet: who starts the one negotiation. */
+#ifndef ND_PEER_H
+#define ND_PEER_H
+
+#define ND_SECOND 1000000000ull
+
+static __always_inline bool nd_peer_was_secured(const struct nd_peer *peer)
+{
+	return peer && peer->secured_until;
+}
+
+/* A packet without a flow entry that can belong to a flow secured earlier: the entry may have been
+ * evicted, so anything that does not open a connection is held for one (DESIGN §3 outbound 5). */
+static __always_inline bool nd_maybe_latched(const struct nd_packet *p, const struct nd_peer *peer,
+					     const struct nd_policy *policy)
+{
+	if (!nd_peer_was_secured(peer))
+		return false;
+	if (p->key.proto == IPPROTO_TCP)
+		return !nd_opens(p);
+	return peer->secured_until == ~0ull || p->now < peer->secured_until + policy->idle_ns;
+}
+
+/* Moves a peer that is due to NEGOTIATING. True for exactly one caller. */
+static __always_inline bool nd_peer_claim(struct nd_peer *peer, const struct nd_packet *p,
+					  const struct nd_policy *policy)
+{
+	__u32 state = peer->state;
+
+	switch (state) {
+	case ND_PEER_CLEAR:
+		if (p->now < peer->clear_until)
+			return false;
+		break;
+	case ND_PEER_UNKNOWN:
+	case ND_PEER_LOST:
+		break;
+	case ND_PEER_NEGOTIATING: {
+		/* The daemon may have died with it: ask again, once per interval. */
+		__u64 changed = peer->changed_at;
+
+		if (p->now < changed + policy->reask_ns)
+			return false;
+		return __sync_val_compare_and_swap(&peer->changed_at, changed, p->now) == changed;
+	}
+	default:
+		return false;
+	}
+	if (__sync_val_compare_and_swap(&peer->state, state, ND_PEER_NEGOTIATING) != state)
+		return false;
+	peer->changed_at = p->now;
+	return true;
+}
+
+/* Gives a claim back when the event could not be delivered; a second later another packet tries. */
+static __always_inline void nd_peer_unclaim(struct nd_peer *peer, const struct nd_packet *p)
+{
+	peer->clear_until = p->now + ND_SECOND;
+	__sync_val_compare_and_swap(&peer->state, ND_PEER_NEGOTIATING, ND_PEER_CLEAR);
+}
+
+/* Asks the daemon for a negotiation where one is due. Returns true when this packet's copy went
+ * with the event. */
+static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p,
+				   struct nd_policy *policy, struct nd_peer_key *key, __u32 type)
+{
+	struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
+
+	if (!peer) {
+		struct nd_peer fresh = { .state = ND_PEER_NEGOTIATING, .changed_at = p->now };
+		long failed = bpf_map_update_elem(&nd_peers, key, &fresh, BPF_NOEXIST);
+
+		if (failed) {
+			struct nd_stats *stats = nd_stats_get();
+
+			if (failed != -17 /* EEXIST */ && stats)
+				stats->peers_full++;
+			return false;
+		}
+		peer = bpf_map_lookup_elem(&nd_peers, key);
+		if (!peer)
+			return false;
+	} else if (!nd_peer_claim(peer, p, policy)) {
+		return false;
+	}
+	if (nd_emit(skb, p, type, ND_DROP_LATCHED, key->context))
+		return true;
+	nd_peer_unclaim(peer, p);
+	return false;
+}
+
+static __always_inline bool nd_link_local(const struct nd_packet *p)
+{
+	if (p->family == 4)
+		return (p->key.remote.words[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (p->key.remote.words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline bool nd_multicast(const struct nd_packet *p, const struct nd_addr *address)
+{
+	if (p->family == 4)
+		return (address->words[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) ||
+		       address->words[3] == bpf_htonl(0xffffffff) || address->words[3] == 0;
+	return address->bytes[0] == 0xff;
+}
+
+static __always_inline __u32 nd_local_kind(const struct nd_addr *address)
+{
+	__u32 *kind = bpf_map_lookup_elem(&nd_local, address);
+
+	return kind ? *kind : 0;
+}
+
+/* Row 1 of both tables: what ndbpf has no say in. */
+static __always_inline bool nd_not_ours(const struct nd_packet *p, const struct nd_policy *policy)
+{
+	__u8 proto = p->key.proto;
+
+	if (proto == IPPROTO_ESP || proto == IPPROTO_AH)
+		return true;
+	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST) || nd_multicast(p, &p->key.remote) ||
+	    (nd_local_kind(&p->key.remote) & ND_LOCAL_BROADCAST))
+		return true;
+	if (proto == IPPROTO_UDP && p->fragment != ND_FRAGMENT_LATER &&
+	    (policy->flags & ND_POLICY_IKE_EXEMPT)) {
+		__u16 port = bpf_ntohs(p->key.local_port);
+
+		return port == policy->ike_port || port == policy->natt_port;
+	}
+	return false;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* Counters, and the events that the daemon reads. */
+#ifndef ND_STATS_H
+#define ND_STATS_H
+
+#define ND_VERDICT_PASS (-1)                /* TCX_NEXT, TC_ACT_UNSPEC: other programs have their say */
+#define ND_VERDICT_DROP 2                   /* TCX_DROP, TC_ACT_SHOT */
+#define ND_DROP_CAPTURE 128
+
+static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct nd_packet *p,
+					   struct nd_event *event, __u32 most)
+{
+	__u32 n = p->length;
+
+	event->length = n;
+	if (n > most)
+		n = most;
+	/* The verifier must see 1 <= n <= sizeof(packet). */
+	if (n < 1 || n > ND_EVENT_PACKET_MAX || bpf_skb_load_bytes(skb, p->l3, event->packet, n))
+		n = 0;
+	event->captured = n;
+}
+
+/* Returns false when the ring is full. */
+static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type,
+			       __u32 reason, __u32 context)
+{
+	struct nd_event *event = bpf_ringbuf_reserve(&nd_events, sizeof(*event), 0);
+
+	if (!event) {
+		struct nd_stats *stats = nd_stats_get();
+
+		if (stats)
+			stats->events_lost++;
+		return false;
+	}
+	event->time = bpf_ktime_get_ns();
+	event->flow = p->key;
+	event->type = type;
+	event->reason = reason;
+	event->context = context;
+	event->ifindex = skb->ifindex;
+	event->inbound = !p->outbound;
+	event->fragment = p->fragment;
+	__builtin_memset(event->zero, 0, sizeof(event->zero));
+	nd_copy_packet(skb, p, event,
+		       type == ND_EVENT_DROP || type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
+									      : ND_EVENT_PACKET_MAX);
+	bpf_ringbuf_submit(event, 0);
+	return true;
+}
+
+static __always_inline int nd_pass(const struct nd_packet *p, __u32 kind)
+{
+	struct nd_stats *stats = nd_stats_get();
+
+	if (stats && kind < ND_PASS_COUNT) {
+		stats->packets[kind]++;
+		stats->bytes[kind] += p->length;
+	}
+	return ND_VERDICT_PASS;
+}
+
+static __noinline int nd_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
+{
+	struct nd_stats *stats = nd_stats_get();
+	struct nd_state *state = nd_state_get();
+
+	if (stats && reason < ND_DROP_COUNT) {
+		__u64 count = ++stats->drops[reason];
+
+		stats->drop_bytes[reason] += p->length;
+		if (state && state->drop_sample && count % state->drop_sample == 0)
+			nd_emit(skb, p, ND_EVENT_DROP, reason, 0);
+	}
+	return ND_VERDICT_DROP;
+}
+
+static __always_inline void nd_flow_count(struct nd_flow *flow, __u32 traffic, __u32 bytes)
+{
+	/* Two CPUs can carry one flow; sums shown to operators must not lose. */
+	__sync_fetch_and_add(&flow->packets[traffic], 1);
+	__sync_fetch_and_add(&flow->bytes[traffic], bytes);
+}
+
+#endif
