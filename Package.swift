@@ -1,6 +1,13 @@
 // swift-tools-version: 6.0
 import PackageDescription
 
+// Intel's multi-buffer library is for x86-64 only; elsewhere OpenSSL does all of ESP.
+#if arch(x86_64)
+let ipsecMB: [LinkerSetting] = [.linkedLibrary("IPSec_MB")]
+#else
+let ipsecMB: [LinkerSetting] = []
+#endif
+
 let package = Package(
     name: "ndbpf",
     products: [
@@ -15,6 +22,35 @@ let package = Package(
     ],
     targets: [
         .target(name: "NDCore"),
+        .target(name: "CNDABI"),
+        .target(name: "CNDObjects"),
+        .target(name: "CNDSystem"),
+        .target(name: "CLibbpf"),
+        .target(name: "NDDatapath", dependencies: ["NDCore", "CNDABI", "CNDObjects", "CNDSystem", "CLibbpf"]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .target(name: "NDCrypto", dependencies: ["COpenSSL", "NDCore"]),
+        .target(name: "NDWire", dependencies: ["NDCore"]),
+        .target(name: "NDKeying", dependencies: ["NDCore", "NDCrypto", "NDWire"]),
+        .target(name: "NDPolicy", dependencies: ["NDCore", "CNDABI", "Yams"]),
+        .target(name: "NDDiscovery", dependencies: ["NDCore"]),
+        .target(name: "NDTelemetry", dependencies: ["NDCore", "CNDABI"]),
+        .target(
+            name: "CESP",
+            cSettings: [.unsafeFlags(["-O3"])],
+            linkerSettings: ipsecMB),
+        .target(name: "NDEngine", dependencies: ["NDCore", "CNDABI", "CESP"]),
+        .target(name: "CNDLab"),
+        .target(name: "NDLab", dependencies: ["NDCore", "CNDLab", "CNDSystem"]),
+        .target(
+            name: "NDDaemon",
+            dependencies: [
+                "NDCore", "NDDatapath", "NDDiscovery", "NDEngine", "NDKeying", "NDPolicy", "NDTelemetry", "CNDSystem",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]),
         .executableTarget(
             name: "ndbpf",
             dependencies: [

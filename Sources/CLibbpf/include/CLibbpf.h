@@ -1,0 +1,43 @@
+#ifndef CLIBBPF_H
+#define CLIBBPF_H
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * What Swift can't say of libbpf's API by itself: option structs built by macros, variadic
+ * callbacks. Every function returns 0 or a file descriptor, or -errno.
+ */
+
+/* Opens an object from memory without loading it; NULL with errno set. */
+struct bpf_object *nd_bpf_open(const void *data, size_t size, const char *name);
+
+/* libbpf's own messages since the last call, newest last; they hold the verifier's log. */
+const char *nd_bpf_log(void);
+
+/* A TCX link (kernel 6.6 on). ingress: else egress. Returns the link's descriptor. */
+int nd_tcx_attach(int prog_fd, int ifindex, bool ingress);
+
+/* clsact for older kernels: creates the qdisc where missing and adds the program as a direct-action
+ * filter with this handle and priority. *created_qdisc tells whether the qdisc is ours to remove. */
+int nd_clsact_attach(int prog_fd, int ifindex, bool ingress, uint32_t handle, uint32_t priority,
+		     bool *created_qdisc);
+int nd_clsact_detach(int ifindex, bool ingress, uint32_t handle, uint32_t priority);
+int nd_clsact_remove_qdisc(int ifindex);
+
+/* BPF_PROG_TEST_RUN with an optional __sk_buff context. */
+int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
+		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t *duration_ns);
+
+int nd_map_create_policy(uint32_t value_size);
+
+/* Link details: kind of attachment, device and program. */
+int nd_link_describe(int link_fd, uint32_t *prog_id, uint32_t *ifindex);
+
+typedef int (*nd_ring_callback)(void *context, void *data, size_t size);
+struct ring_buffer *nd_ring_open(int map_fd, nd_ring_callback callback, void *context);
+
+#endif

@@ -1,0 +1,163 @@
+#include "CLibbpf.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/bpf.h>
+
+/* Attach types of TCX; libbpf 1.1 and its headers do not know them yet. */
+#define ND_BPF_TCX_INGRESS 46
+#define ND_BPF_TCX_EGRESS 47
+
+static _Thread_local char log_text[8192];
+static _Thread_local size_t log_used;
+
+static int keep_log(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	char line[2048];
+	int n;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	n = vsnprintf(line, sizeof(line), format, arguments);
+	if (n < 0)
+		return 0;
+	if ((size_t)n >= sizeof(line))
+		n = sizeof(line) - 1;
+	/* The end of a verifier log says why: keep the newest. */
+	if (log_used + (size_t)n >= sizeof(log_text)) {
+		size_t drop = log_used + (size_t)n + 1 - sizeof(log_text);
+
+		if (drop > log_used)
+			drop = log_used;
+		memmove(log_text, log_text + drop, log_used - drop);
+		log_used -= drop;
+	}
+	memcpy(log_text + log_used, line, (size_t)n);
+	log_used += (size_t)n;
+	log_text[log_used] = 0;
+	return 0;
+}
+
+const char *nd_bpf_log(void)
+{
+	static _Thread_local char copy[sizeof(log_text)];
+
+	memcpy(copy, log_text, log_used);
+	copy[log_used] = 0;
+	log_used = 0;
+	return copy;
+}
+
+struct bpf_object *nd_bpf_open(const void *data, size_t size, const char *name)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name);
+
+	libbpf_set_print(keep_log);
+	return bpf_object__open_mem(data, size, &options);
+}
+
+int nd_tcx_attach(int prog_fd, int ifindex, bool ingress)
+{
+	union bpf_attr attribute;
+	int fd;
+
+	memset(&attribute, 0, sizeof(attribute));
+	attribute.link_create.prog_fd = (uint32_t)prog_fd;
+	attribute.link_create.target_fd = (uint32_t)ifindex;
+	attribute.link_create.attach_type = ingress ? ND_BPF_TCX_INGRESS : ND_BPF_TCX_EGRESS;
+	fd = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &attribute, sizeof(attribute));
+	return fd < 0 ? -errno : fd;
+}
+
+int nd_clsact_attach(int prog_fd, int ifindex, bool ingress, uint32_t handle, uint32_t priority,
+		     bool *created_qdisc)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
+		    .attach_point = ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = prog_fd, .handle = handle, .priority = priority);
+	int error = bpf_tc_hook_create(&hook);
+
+	*created_qdisc = error == 0;
+	if (error && error != -EEXIST)
+		return error;
+	return bpf_tc_attach(&hook, &options);
+}
+
+int nd_clsact_detach(int ifindex, bool ingress, uint32_t handle, uint32_t priority)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
+		    .attach_point = ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .handle = handle, .priority = priority);
+
+	return bpf_tc_detach(&hook, &options);
+}
+
+int nd_clsact_remove_qdisc(int ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex,
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+
+	return bpf_tc_hook_destroy(&hook);
+}
+
+int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
+		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t *duration_ns)
+{
+	/* The kernel takes ifindex from the context and refuses protocol; the packet tells it. */
+	struct __sk_buff context = { .ifindex = ifindex };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = in_size,
+		    .data_out = out, .data_size_out = out_size ? *out_size : 0, .repeat = (int)repeat,
+		    .ctx_in = ifindex ? &context : NULL,
+		    .ctx_size_in = ifindex ? sizeof(context) : 0);
+	int error;
+
+	(void)protocol;
+	error = bpf_prog_test_run_opts(prog_fd, &options);
+	if (error)
+		return -errno;
+	*retval = options.retval;
+	*duration_ns = options.duration;
+	if (out_size)
+		*out_size = options.data_size_out;
+	return 0;
+}
+
+int nd_map_create_policy(uint32_t value_size)
+{
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, 1,
+				NULL);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int nd_link_describe(int link_fd, uint32_t *prog_id, uint32_t *ifindex)
+{
+	/* struct bpf_link_info of this header may be older than the kernel's: leave room. */
+	union {
+		struct bpf_link_info info;
+		uint32_t words[64];
+	} u;
+	uint32_t size = sizeof(u);
+	union bpf_attr attribute;
+
+	memset(&u, 0, sizeof(u));
+	memset(&attribute, 0, sizeof(attribute));
+	attribute.info.bpf_fd = (uint32_t)link_fd;
+	attribute.info.info_len = size;
+	attribute.info.info = (uint64_t)(uintptr_t)&u;
+	if (syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attribute, sizeof(attribute)))
+		return -errno;
+	*prog_id = u.info.prog_id;
+	*ifindex = u.words[4]; /* tcx.ifindex follows type, id, prog_id and padding */
+	return 0;
+}
+
+struct ring_buffer *nd_ring_open(int map_fd, nd_ring_callback callback, void *context)
+{
+	return ring_buffer__new(map_fd, callback, context, NULL);
+}

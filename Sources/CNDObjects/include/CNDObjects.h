@@ -1,0 +1,9 @@
+#ifndef CNDOBJECTS_H
+#define CNDOBJECTS_H
+
+#include <stddef.h>
+
+/* The compiled BPF programs, carried inside the binary. */
+const void *nd_object_tc(size_t *size);
+
+#endif

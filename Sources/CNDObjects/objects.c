@@ -1,0 +1,13 @@
+#include "CNDObjects.h"
+
+/* `make bpf` writes it; a missing file means that step was skipped. */
+_Alignas(16) static const unsigned char tc[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_tc.bpf.o"
+};
+
+const void *nd_object_tc(size_t *size)
+{
+	*size = sizeof(tc);
+	return tc;
+}

@@ -1,0 +1,321 @@
+import CNDABI
+import Foundation
+import Logging
+import NDCore
+import NDDatapath
+import NDDiscovery
+import NDEngine
+import NDKeying
+import NIOCore
+
+/// Where events become actions: the datapath's, the network's and the clock's go into the two pure
+/// machines, and what these ask for is done. Everything here happens on one event loop.
+final class ControlPlane: @unchecked Sendable {
+    let loop: any EventLoop
+    let datapath: Datapath
+    let engine: any Engine
+    let monitor: MonitorHub
+    private(set) var discovery: Discovery
+    private(set) var keying: KeyingMachine
+    private(set) var replaysSent: UInt64 = 0
+    private(set) var replaysRefused: UInt64 = 0
+    private let log: Logger
+    private let sockets: IKESockets
+    private let replay: PacketReplay
+    private let ikePort: UInt16
+    private let natTraversalPort: UInt16
+    /// Established pairs by inbound SPI.
+    private var pairs: [PeerKey: Set<UInt32>] = [:]
+    private var timer: Scheduled<Void>?
+    /// Inbound SPIs whose outbound twin is in use; read by engine threads.
+    private let confirmed = Locked(Set<UInt32>())
+    private var stopped = false
+
+    init(
+        loop: any EventLoop, datapath: Datapath, engine: any Engine, keying: KeyingConfiguration,
+        discovery: Discovery.Configuration, sockets: IKESockets, replay: PacketReplay, monitor: MonitorHub,
+        log: Logger
+    ) {
+        self.loop = loop
+        self.datapath = datapath
+        self.engine = engine
+        self.sockets = sockets
+        self.replay = replay
+        self.monitor = monitor
+        self.log = log
+        ikePort = keying.isakmpPort
+        natTraversalPort = keying.natTraversalPort
+        self.keying = KeyingMachine(configuration: keying, random: SystemRandom())
+        self.discovery = Discovery(discovery, random: SystemRandom())
+    }
+
+    // MARK: what comes in
+
+    func adopt() {
+        let found = datapath.peers.entries().map { (peer: $0.key.key, record: PeerRecord($0.value)) }
+        perform(discovery.adopt(found, now: .now()))
+        if !found.isEmpty { log.info("took over \(found.count) peers of an earlier daemon") }
+        rearm()
+    }
+
+    func handle(_ event: DatapathEvent) {
+        guard !stopped else { return }
+        let now = Instant.now()
+        let packet = event.isComplete ? event.packet : nil
+        switch event.kind {
+        case ND_EVENT_NEGOTIATE:
+            perform(discovery.negotiate(event.peer, flow: event.flow, packet: packet, now: now))
+        case ND_EVENT_STASH:
+            perform(discovery.stash(event.peer, flow: event.flow, packet: packet, now: now))
+        case ND_EVENT_CLEAR_REPLY:
+            perform(discovery.clearReply(event.peer, flow: event.flow))
+        case ND_EVENT_LATCHED:
+            perform(discovery.latched(event.peer, now: now))
+        default:
+            break
+        }
+        monitor.publish(Self.describe(event))
+        rearm()
+    }
+
+    func received(_ datagram: [UInt8], local: Endpoint, remote: Endpoint) {
+        guard !stopped else { return }
+        perform(keying.receive(datagram, local: local, remote: remote, now: .now()))
+        rearm()
+    }
+
+    func unreachable(local: Endpoint, remote: Endpoint) {
+        guard !stopped, local.port == ikePort || local.port == natTraversalPort else { return }
+        perform(keying.unreachable(remote: remote, local: local, now: .now()))
+        rearm()
+    }
+
+    /// Called on an engine's thread, before the packet is delivered: waits until the outbound SA is
+    /// in use, so that the answer to this packet does not find its flow latched.
+    func firstInboundPacket(spi: UInt32) {
+        if confirmed.withLock({ $0.contains(spi) }) { return }
+        let done = DispatchSemaphore(value: 0)
+        loop.execute {
+            self.perform(self.keying.firstInboundPacket(spi: spi, now: .now()))
+            self.rearm()
+            done.signal()
+        }
+        _ = done.wait(timeout: .now() + 0.2)
+    }
+
+    func sequenceExhausted(_ peer: PeerKey) {
+        log.warning("sequence numbers of the SA with \(peer.remote) run out: negotiating anew")
+        perform(keying.delete(peer, reason: .expired, now: .now()))
+        rearm()
+    }
+
+    /// Deletes the SAs with one peer, or all; returns how many pairs that were.
+    func delete(remote: IPAddress?) -> Int {
+        let before = pairs.values.reduce(0) { $0 + $1.count }
+        for peer in Array(pairs.keys) where remote == nil || peer.remote == remote {
+            perform(keying.delete(peer, reason: .administrative, now: .now()))
+        }
+        rearm()
+        return before - pairs.values.reduce(0) { $0 + $1.count }
+    }
+
+    func shutdown() {
+        guard !stopped else { return }
+        perform(keying.deleteAll(now: .now()))
+        stopped = true
+        timer?.cancel()
+    }
+
+    // MARK: what is done
+
+    private func perform(_ actions: [DiscoveryAction]) {
+        for action in actions {
+            switch action {
+            case .startKeying(let peer):
+                perform(keying.negotiate(peer, now: .now()))
+            case .stopRetransmitting(let peer):
+                perform(keying.stopRetransmitting(peer, now: .now()))
+            case .abandonKeying(let peer):
+                perform(keying.delete(peer, reason: .administrative, now: .now()))
+            case .setPeer(let peer, let record):
+                write(peer, record)
+            case .removePeer(let peer):
+                datapath.peers.delete(nd_peer_key(peer))
+            case .replay(let packet):
+                send(packet)
+            case .dropStored:
+                break
+            case .log(let note):
+                report(note)
+            }
+        }
+    }
+
+    private func perform(_ actions: [KeyingAction]) {
+        for action in actions {
+            switch action {
+            case .send(let datagram, let from, let to):
+                if from.port == natTraversalPort {
+                    engine.sendIKE(datagram, from: from, to: to)
+                } else {
+                    sockets.send(datagram, from: from, to: to)
+                }
+            case .install(let pair):
+                do {
+                    try engine.install(pair)
+                } catch {
+                    log.error("the engine refuses an SA with \(pair.inbound.peer.remote): \(error)")
+                    perform(keying.delete(pair.inbound.peer, reason: .administrative, now: .now()))
+                }
+            case .activateOutbound(let peer, let spi):
+                do {
+                    try engine.activateOutbound(peer: peer, spi: spi)
+                } catch {
+                    log.error("the engine can't use the SA with \(peer.remote): \(error)")
+                }
+            case .established(let result):
+                pairs[result.peer, default: []].insert(result.inboundSPI)
+                confirmed.withLock { _ = $0.insert(result.inboundSPI) }
+                report(result)
+                perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
+            case .remove(let peer, let inbound, let outbound, let reason):
+                pairs[peer]?.remove(inbound)
+                let remaining = pairs[peer]?.count ?? 0
+                if remaining == 0 { pairs[peer] = nil }
+                confirmed.withLock { _ = $0.remove(inbound) }
+                // BPF first: a packet between the two would reach an engine without an SA.
+                perform(discovery.removed(peer, .init(reason), remainingPairs: remaining, now: .now()))
+                engine.remove(peer: peer, inboundSPI: inbound, outboundSPI: outbound)
+                monitor.publish(
+                    MonitorEvent(
+                        "sa.removed", "SA pair removed: \(reason.rawValue)", local: "\(peer.local)",
+                        remote: "\(peer.remote)"))
+            case .failed(let peer, let reason):
+                perform(discovery.failed(peer, FailureReason(reason), now: .now()))
+                monitor.publish(
+                    MonitorEvent(
+                        "keying.failed", "negotiation failed: \(reason)", local: "\(peer.local)",
+                        remote: "\(peer.remote)"))
+            case .event(let event):
+                switch event.level {
+                case .debug: log.debug("\(event)")
+                case .info: log.info("\(event)")
+                case .warning: log.warning("\(event)")
+                }
+                monitor.publish(
+                    MonitorEvent(
+                        "keying.\(event.code)", event.text, local: event.local?.description,
+                        remote: event.remote?.description))
+            }
+        }
+    }
+
+    private func write(_ peer: PeerKey, _ record: PeerRecord) {
+        do {
+            try datapath.peers.update(nd_peer_key(peer), nd_peer(record))
+            // Only a change between protected and not can turn a cached verdict.
+            if record.state == .secured || record.state == .lost { try datapath.changeState() }
+        } catch {
+            log.error("can't write the peer \(peer.remote): \(error)")
+        }
+    }
+
+    private func send(_ packet: StoredPacket) {
+        // The peer may have answered in clear meanwhile: then it has the packet.
+        if let flow = datapath.flows.lookup(nd_flow_key(packet.flow)),
+            flow.packets.2 != 0 || flow.packets.3 != 0
+        {
+            replaysRefused &+= 1
+            return
+        }
+        if replay.send(packet.bytes) { replaysSent &+= 1 } else { replaysRefused &+= 1 }
+    }
+
+    private func rearm() {
+        timer?.cancel()
+        timer = nil
+        guard !stopped, let next = [keying.nextDeadline, discovery.nextTimer].compactMap({ $0 }).min() else { return }
+        let wait = next.since(.now())
+        timer = loop.scheduleTask(in: .nanoseconds(Int64(clamping: max(wait.nanoseconds, 1_000_000)))) { [weak self] in
+            guard let self, !self.stopped else { return }
+            let now = Instant.now()
+            self.perform(self.keying.timerFired(now: now))
+            if let due = self.discovery.nextTimer, due <= now { self.perform(self.discovery.timer(now)) }
+            self.rearm()
+        }
+    }
+
+    // MARK: what is told
+
+    private func report(_ result: Established) {
+        let encapsulation: String
+        switch result.encapsulation {
+        case .native: encapsulation = "protocol 50"
+        case .udp: encapsulation = "UDP 4500"
+        }
+        let text =
+            "secured with \(result.quickModeSuite) over \(encapsulation) as \(result.role.rawValue) in \(result.elapsed) (main mode \(result.mainModeSuite)\(result.peerBoundary ? ", boundary peer" : ""))"
+        log.info("\(result.peer.remote): \(text)")
+        monitor.publish(
+            MonitorEvent(
+                "keying.established", text, local: "\(result.peer.local)", remote: "\(result.peer.remote)"))
+    }
+
+    private func report(_ note: DiscoveryNote) {
+        let (peer, kind, text): (PeerKey, String, String)
+        switch note {
+        case .started(let p, let again):
+            (peer, kind, text) = (p, "peer.negotiating", again ? "negotiating again" : "negotiating")
+        case .secured(let p, let after):
+            let time = after.map { " after \(Span(nanoseconds: $0))" } ?? ""
+            (peer, kind, text) = (p, "peer.secured", "secured\(time)")
+        case .failed(let p, let reason, let span):
+            (peer, kind, text) = (p, "peer.clear", "no IPsec (\(reason.rawValue)): clear for \(span)")
+        case .lost(let p, let reason):
+            (peer, kind, text) = (p, "peer.lost", "SAs gone (\(reason.rawValue)): secured flows are latched")
+        case .overBudget(let p):
+            (peer, kind, text) = (p, "peer.over-budget", "negotiation put off: over the budget")
+        case .forgotten(let p):
+            (peer, kind, text) = (p, "peer.forgotten", "forgotten")
+        }
+        log.info("\(peer.remote): \(text)")
+        monitor.publish(MonitorEvent(kind, text, local: "\(peer.local)", remote: "\(peer.remote)"))
+    }
+
+    private static func describe(_ event: DatapathEvent) -> MonitorEvent {
+        let label = ABILabels.event(event.kind.rawValue)
+        let flow = "\(IPProtocol.name(event.flow.proto)) \(event.flow.local) \(event.inbound ? "<" : ">") \(event.flow.remote)"
+        let text: String
+        switch event.kind {
+        case ND_EVENT_DROP: text = "\(flow): dropped, \(ABILabels.dropReason(event.reason))"
+        case ND_EVENT_NEGOTIATE: text = "\(flow): first packet, negotiation asked for"
+        case ND_EVENT_STASH: text = "\(flow): first packet while negotiating"
+        case ND_EVENT_CLEAR_REPLY: text = "\(flow): answered in clear"
+        default: text = "\(flow): latched"
+        }
+        let kind = event.kind == ND_EVENT_DROP ? "drop.\(ABILabels.dropReason(event.reason))" : "flow.\(label)"
+        return MonitorEvent(kind, text, local: "\(event.flow.local)", remote: "\(event.flow.remote)")
+    }
+}
+
+extension nd_peer {
+    init(_ record: PeerRecord) {
+        self.init()
+        state = record.state.rawValue
+        flags = record.isBoundary ? ND_PEER_BOUNDARY : 0
+        changed_at = record.changedAt.nanoseconds
+        secured_at = record.securedAt?.nanoseconds ?? 0
+        secured_until = record.securedUntil?.nanoseconds ?? 0
+        clear_until = record.clearUntil?.nanoseconds ?? 0
+    }
+}
+
+extension PeerRecord {
+    public init(_ value: nd_peer) {
+        func instant(_ value: UInt64) -> Instant? { value == 0 ? nil : Instant(nanoseconds: value) }
+        self.init(
+            PeerState(rawValue: value.state) ?? .unknown, changedAt: Instant(nanoseconds: value.changed_at),
+            isBoundary: value.flags & ND_PEER_BOUNDARY != 0, securedAt: instant(value.secured_at),
+            securedUntil: instant(value.secured_until), clearUntil: instant(value.clear_until))
+    }
+}

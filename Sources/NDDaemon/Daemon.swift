@@ -1,0 +1,279 @@
+import CNDABI
+import CNDSystem
+import Foundation
+import Logging
+import NDCore
+import NDDatapath
+import NDDiscovery
+import NDEngine
+import NDKeying
+import NDPolicy
+import NDTelemetry
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+
+public struct DaemonOptions: Sendable {
+    public var instance: Instance
+    public var policyFile: String
+    /// Overrides the policy's when not empty.
+    public var interfaces: [String] = []
+    public var flows: UInt32 = 65_536
+    public var peers: UInt32 = 65_536
+    public var forceClsact = false
+    /// Takes the datapath away again when the daemon stops.
+    public var unloadOnExit = false
+    public var keyLogFile: String?
+    public var device = "nd0"
+    public var networkNamespace: String?
+    public var version: String
+
+    public init(instance: Instance, policyFile: String, version: String) {
+        self.instance = instance
+        self.policyFile = policyFile
+        self.version = version
+    }
+}
+
+/// `ndbpf run`: the service graph.
+public final class Daemon: Service, @unchecked Sendable {
+    private let options: DaemonOptions
+    private let policy: Policy
+    private let compiled: CompiledPolicy
+    private let interfaces: [String]
+    private let log: Logger
+    private let started = Date()
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let serving = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let monitor = MonitorHub()
+    private var generation: UInt32 = 1
+    private var lock: Int32 = -1
+
+    /// Checks everything that can be checked without changing anything.
+    public init(_ options: DaemonOptions, log: Logger) throws {
+        self.options = options
+        self.log = log
+        policy = try Policy.load(path: options.policyFile)
+        compiled = try policy.compiled()
+        interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
+        guard policy.engine.kind != .kernel else {
+            throw NDError(
+                "engine.kernel", "this version has no kernel engine yet", context: options.policyFile,
+                hint: "use `engine: { kind: auto }` or `kind: user`")
+        }
+        guard !policy.preSharedKeys.isEmpty else {
+            throw NDError(
+                "policy.no-credential", "the policy names no pre-shared key, so no peer can be authenticated",
+                context: options.policyFile,
+                hint: "add `authentication: { pre-shared-keys: [ { remote: any, file: /etc/ndbpf/psk } ] }`")
+        }
+        _ = try PolicyCredentials(policy)
+    }
+
+    public func run() async throws {
+        try takeLock()
+        defer { releaseLock() }
+        let loadedHere = try loadOrAdopt()
+        do {
+            try await serve()
+        } catch {
+            if loadedHere { _ = try? Loader.unload(options.instance) }
+            throw error
+        }
+        if options.unloadOnExit {
+            _ = try Loader.unload(options.instance)
+            UserEngine.removeDevice(options.device)
+        }
+    }
+
+    private func takeLock() throws {
+        try FileManager.default.createDirectory(
+            atPath: options.instance.runDirectory, withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o700])
+        lock = try DaemonLock.take(options.instance)
+    }
+
+    private func releaseLock() { if lock >= 0 { close(lock) } }
+
+    private func loadOrAdopt() throws -> Bool {
+        let value = try compiled.abiPolicy(generation: generation)
+        if options.instance.isLoaded {
+            let datapath = try Datapath(options.instance)
+            let record = LoadRecord.read(options.instance)
+            let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
+            guard attached == Set(interfaces) else {
+                throw NDError(
+                    "run.interfaces",
+                    "instance '\(options.instance.name)' is loaded on \(attached.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
+                    hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
+            }
+            try datapath.commit(value)
+            log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
+            return false
+        }
+        var load = LoadOptions(interfaces: interfaces)
+        load.flows = options.flows
+        load.peers = options.peers
+        load.forceClsact = options.forceClsact
+        var record = try Loader.load(options.instance, policy: value, options: load)
+        record.networkNamespace = options.networkNamespace
+        record.policyFile = options.policyFile
+        try record.write(options.instance)
+        log.info("loaded on \(interfaces.joined(separator: ", ")) by \(record.attachments.first?.kind ?? "?")")
+        return true
+    }
+
+    private func serve() async throws {
+        let datapath = try Datapath(options.instance)
+        let loop = group.next()
+        var engineConfiguration = UserEngineConfiguration()
+        engineConfiguration.deviceName = options.device
+        switch policy.engine.aead {
+        case .auto: engineConfiguration.aead = .auto
+        case .openssl: engineConfiguration.aead = .openssl
+        case .ipsecMB: engineConfiguration.aead = .ipsecMB
+        }
+        let engine = try UserEngine(engineConfiguration)
+        var keying = try KeyingConfiguration(policy, engineWantsUDP: true)
+        if let file = options.keyLogFile {
+            let keyLog = try KeyLog(path: file)
+            keying.keyLog = { keyLog.write($0) }
+            log.warning("keys are written to \(file): anybody who reads it can decrypt the traffic")
+        }
+        let relay = EngineRelay(loop: loop, log: log)
+        let link = try engine.start(events: relay)
+        let sockets = IKESockets(loop: loop, port: keying.isakmpPort) { datagram, local, remote in
+            relay.controlPlane?.received(datagram, local: local, remote: remote)
+        }
+        let control = ControlPlane(
+            loop: loop, datapath: datapath, engine: engine, keying: keying,
+            discovery: Discovery.Configuration(policy), sockets: sockets, replay: try PacketReplay(),
+            monitor: monitor, log: log)
+        relay.attach(control)
+        try Loader.attachDevice(options.instance, device: link.name, ifindex: Int32(link.ifindex))
+        try datapath.changeState { $0.nd0 = link.ifindex }
+        monitor.onWatched = { watched in
+            try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }
+        }
+
+        let interfaces = self.interfaces
+        let addresses = try LocalAddresses.synchronize(datapath, protected: interfaces)
+        let synchronize: @Sendable () -> EventLoopFuture<Void> = {
+            loop.assertInEventLoop()
+            let now = (try? LocalAddresses.synchronize(datapath, protected: interfaces)) ?? [:]
+            return sockets.synchronize(Self.ikeAddresses(now))
+        }
+        try await loop.flatSubmit { sockets.synchronize(Self.ikeAddresses(addresses)) }.get()
+        try await loop.submit { control.adopt() }.get()
+
+        let watcher = try NetworkWatcher()
+        watcher.start { notice in
+            loop.execute {
+                switch notice {
+                case .networkChanged: _ = synchronize()
+                case .unreachable(let local, let remote): control.unreachable(local: local, remote: remote)
+                }
+            }
+        }
+        let events = try EventReader(datapath) { event in loop.execute { control.handle(event) } }
+        events.start()
+        // An IPv6 address can't be bound while it is tentative.
+        let retry = loop.scheduleRepeatedTask(initialDelay: .milliseconds(500), delay: .seconds(2)) { _ in
+            if sockets.hasFailures { _ = synchronize() }
+        }
+        let idle = compiled.idle.nanoseconds
+        let tcpIdle = compiled.tcpIdle.nanoseconds
+        let sweep = serving.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
+            _ = FlowSweeper.sweep(datapath, idle: idle, tcpIdle: tcpIdle, remove: true)
+        }
+
+        let reports = Reports(
+            options: options, policy: policy, interfaces: interfaces, idle: idle, tcpIdle: tcpIdle,
+            started: started, link: link, control: control)
+        let controlSocket = try await ControlServer.start(
+            group: serving, path: options.instance.controlSocket,
+            answer: { request, target in reports.answer(request).hop(to: target) }, monitor: monitor)
+        var metrics: (any Channel)?
+        if let listen = policy.metrics.listen {
+            metrics = try await MetricsServer.start(
+                group: serving, host: listen.address.description, port: Int(listen.port),
+                render: { target in reports.metrics().hop(to: target) })
+        }
+        log.info(
+            "ready: instance \(options.instance.name), engine user (\(engine.cryptography)), \(policy.scenario.rawValue)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
+
+        try? await gracefulShutdown()
+
+        log.info("stopping: deleting SAs; the datapath stays and enforces")
+        retry.cancel()
+        sweep.cancel()
+        try await loop.submit { control.shutdown() }.get()
+        // The deletes are on their way through the same loop.
+        try? await Task.sleep(for: .milliseconds(50))
+        events.stop()
+        watcher.stop()
+        try? await controlSocket.close().get()
+        try? await metrics?.close().get()
+        try await loop.submit { sockets.close() }.get()
+        engine.stop(keepDevice: true)
+        unlink(options.instance.controlSocket)
+    }
+
+    /// Where an IKE socket makes sense: unicast addresses that peers can use.
+    private static func ikeAddresses(_ all: [IPAddress: UInt32]) -> Set<IPAddress> {
+        Set(
+            all.filter { address, kind in
+                kind & ND_LOCAL_UNICAST != 0 && !address.isLoopback && !address.isLinkLocal
+                    && !address.isMulticast && !address.isUnspecified
+            }.keys)
+    }
+}
+
+/// One daemon for an instance.
+public enum DaemonLock {
+    public static func take(_ instance: Instance) throws -> Int32 {
+        let path = "\(instance.runDirectory)/daemon.lock"
+        let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard fd >= 0 else {
+            throw NDError(
+                "run.lock", "can't open \(path): \(String(cString: strerror(errno)))",
+                hint: errno == EACCES ? "run as root" : nil)
+        }
+        guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
+            close(fd)
+            throw NDError(
+                "run.already", "a daemon runs for instance '\(instance.name)' already",
+                hint: "stop it first: systemctl stop ndbpf, or kill its process (`ndbpf status` tells the pid)")
+        }
+        return fd
+    }
+}
+
+/// Carries the engine's calls to the control plane, which is made after the engine.
+private final class EngineRelay: EngineEvents, @unchecked Sendable {
+    private let loop: any EventLoop
+    private let log: Logger
+    private let target = Locked<ControlPlane?>(nil)
+
+    init(loop: any EventLoop, log: Logger) {
+        self.loop = loop
+        self.log = log
+    }
+
+    func attach(_ control: ControlPlane) { target.withLock { $0 = control } }
+    var controlPlane: ControlPlane? { target.withLock { $0 } }
+
+    func firstInboundPacket(spi: UInt32, peer: PeerKey) { controlPlane?.firstInboundPacket(spi: spi) }
+
+    func ikeDatagram(_ bytes: [UInt8], local: Endpoint, remote: Endpoint) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.received(bytes, local: local, remote: remote) }
+    }
+
+    func sequenceExhausted(spi: UInt32, peer: PeerKey) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.sequenceExhausted(peer) }
+    }
+
+    func engineLog(_ text: String) { log.info("\(text)") }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import NDCore
+import NIOCore
+import NIOPosix
+
+/// UDP 500: one socket for each address of this host, so that an answer leaves from the address
+/// that was asked. Lives on the daemon's event loop.
+final class IKESockets: @unchecked Sendable {
+    private let loop: any EventLoop
+    private let port: UInt16
+    private let deliver: @Sendable (_ datagram: [UInt8], _ local: Endpoint, _ remote: Endpoint) -> Void
+    private var channels: [IPAddress: any Channel] = [:]
+    private var opening: Set<IPAddress> = []
+    private(set) var failures: [IPAddress: String] = [:]
+
+    init(
+        loop: any EventLoop, port: UInt16,
+        deliver: @escaping @Sendable (_ datagram: [UInt8], _ local: Endpoint, _ remote: Endpoint) -> Void
+    ) {
+        self.loop = loop
+        self.port = port
+        self.deliver = deliver
+    }
+
+    /// Opens what is missing, closes what is gone.
+    func synchronize(_ addresses: Set<IPAddress>) -> EventLoopFuture<Void> {
+        loop.assertInEventLoop()
+        for (address, channel) in channels where !addresses.contains(address) {
+            channels[address] = nil
+            channel.close(promise: nil)
+        }
+        let missing = addresses.filter { channels[$0] == nil && !opening.contains($0) }
+        let opened = missing.map { address -> EventLoopFuture<Void> in
+            opening.insert(address)
+            let local = Endpoint(address, port)
+            let deliver = self.deliver
+            let bound = DatagramBootstrap(group: loop)
+                .channelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
+                .channelOption(
+                    ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536))
+                .channelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try channel.pipeline.syncOperations.addHandler(
+                            IKEDatagramHandler(local: local, deliver: deliver))
+                    }
+                }
+                .bind(host: address.description, port: Int(port))
+            let box = NIOLoopBound(self, eventLoop: loop)
+            return bound.map { channel in
+                box.value.opening.remove(address)
+                box.value.failures[address] = nil
+                box.value.channels[address] = channel
+            }.recover { error in
+                // An IPv6 address is tentative for a second or two; the next synchronize tries again.
+                box.value.opening.remove(address)
+                box.value.failures[address] = "\(error)"
+            }
+        }
+        return EventLoopFuture.andAllSucceed(opened, on: loop)
+    }
+
+    var hasFailures: Bool { !failures.isEmpty }
+
+    func send(_ datagram: [UInt8], from: Endpoint, to: Endpoint) {
+        guard let channel = channels[from.address],
+            let address = try? SocketAddress(ipAddress: to.address.description, port: Int(to.port))
+        else { return }
+        let envelope = AddressedEnvelope(remoteAddress: address, data: ByteBuffer(bytes: datagram))
+        channel.writeAndFlush(envelope, promise: nil)
+    }
+
+    func close() {
+        for channel in channels.values { channel.close(promise: nil) }
+        channels = [:]
+    }
+}
+
+private final class IKEDatagramHandler: ChannelInboundHandler {
+    typealias InboundIn = AddressedEnvelope<ByteBuffer>
+
+    private let local: Endpoint
+    private let deliver: @Sendable ([UInt8], Endpoint, Endpoint) -> Void
+
+    init(local: Endpoint, deliver: @escaping @Sendable ([UInt8], Endpoint, Endpoint) -> Void) {
+        self.local = local
+        self.deliver = deliver
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let envelope = unwrapInboundIn(data)
+        guard let text = envelope.remoteAddress.ipAddress, let address = IPAddress(text),
+            let port = envelope.remoteAddress.port.flatMap(UInt16.init(exactly:))
+        else { return }
+        deliver(Array(envelope.data.readableBytesView), local, Endpoint(address, port))
+    }
+
+    // A UDP socket must outlive errors of single datagrams (ICMP errors come up as such).
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {}
+}

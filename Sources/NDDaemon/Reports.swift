@@ -1,0 +1,172 @@
+import CNDABI
+import Foundation
+import NDCore
+import NDDatapath
+import NDDiscovery
+import NDEngine
+import NDKeying
+import NDPolicy
+import NDTelemetry
+import NIOCore
+
+/// What the daemon tells: status, SAs, keying, metrics.
+struct Reports: @unchecked Sendable {
+    let options: DaemonOptions
+    let policy: Policy
+    let interfaces: [String]
+    let idle: UInt64
+    let tcpIdle: UInt64
+    let started: Date
+    let link: EngineLink
+    let control: ControlPlane
+
+    func answer(_ request: ControlRequest) -> EventLoopFuture<ControlAnswer> {
+        control.loop.submit {
+            var answer = ControlAnswer()
+            switch request.verb {
+            case .status: answer.status = status()
+            case .sas: answer.sas = securityAssociations()
+            case .keying: answer.keying = keying()
+            case .delete:
+                var remote: IPAddress?
+                if let text = request.remote {
+                    guard let address = IPAddress(text) else {
+                        throw NDError("control.address", "'\(text)' is no IP address")
+                    }
+                    remote = address
+                }
+                answer.deleted = control.delete(remote: remote)
+            case .monitor: break
+            }
+            return answer
+        }
+    }
+
+    private func status() -> StatusReport {
+        let stats = control.datapath.stats()
+        let flows = FlowSweeper.sweep(control.datapath, idle: idle, tcpIdle: tcpIdle, remove: false)
+        let counters = control.discovery.counters
+        var drops: [String: UInt64] = [:]
+        for (item, count) in zip(Lists.dropReasons, dropCounts(stats)) { drops[item.label] = count }
+        let pairs = control.engine.securityAssociations()
+        var warnings: [String] = []
+        if stats.events_lost > 0 { warnings.append("\(stats.events_lost) events were lost: the ring was full") }
+        if stats.peers_full > 0 { warnings.append("\(stats.peers_full) peers found no room in the peer table") }
+        let record = LoadRecord.read(options.instance)
+        return StatusReport(
+            instance: options.instance.name, version: options.version, pid: getpid(),
+            since: ISO8601DateFormatter().string(from: started),
+            uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenario.rawValue,
+            policyFile: options.policyFile, policyGeneration: 1, interfaces: interfaces,
+            attachment: record?.attachments.first?.kind ?? "unknown", engine: control.engine.kind.rawValue,
+            engineReason: policy.engine.kind == .user
+                ? "the policy asks for it" : "auto: this version has the user engine only",
+            aead: control.engine.cryptography, encapsulation: policy.engine.encapsulation.rawValue,
+            device: link.name,
+            addresses: LocalAddresses.current().filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
+                .filter { !$0.isLoopback }.map(\.description),
+            peers: Dictionary(
+                uniqueKeysWithValues: control.discovery.peersByState().map { ($0.key.label, $0.value) }),
+            flows: ["clear": flows.clear, "secure": flows.secure, "exempt": flows.exempt],
+            securityAssociations: pairs.count,
+            negotiations: [
+                "started": counters.started, "succeeded": counters.succeeded,
+                "failed": counters.failed.values.reduce(0, &+), "overBudget": counters.overBudget,
+                "running": UInt64(control.discovery.negotiating),
+            ],
+            drops: drops, upgrades: stats.upgrades,
+            metrics: policy.metrics.listen.map { "http://\($0)/metrics" }, warnings: warnings)
+    }
+
+    /// BPF's drops and the engine's, in one list.
+    private func dropCounts(_ stats: nd_stats) -> [UInt64] {
+        let bpf = withUnsafeBytes(of: stats.drops) { Array($0.bindMemory(to: UInt64.self)) }
+        return zip(bpf, control.engine.statistics().drops).map { $0 &+ $1 }
+    }
+
+    private func securityAssociations() -> [SAReport] {
+        let now = Instant.now()
+        let quickModes = control.keying.quickModes
+        return control.engine.securityAssociations().map { sa in
+            let known = quickModes.first {
+                $0.peer == sa.peer && ($0.inboundSPI == sa.spi || $0.outboundSPI == sa.spi)
+            }
+            let encapsulation: String
+            switch sa.encapsulation {
+            case .native: encapsulation = "esp"
+            case .udp(_, let port): encapsulation = "udp:\(port)"
+            }
+            return SAReport(
+                direction: sa.direction == .inbound ? "in" : "out", spi: Self.hex(sa.spi),
+                local: "\(sa.peer.local)", remote: "\(sa.peer.remote)", suite: "\(sa.suite)",
+                encapsulation: encapsulation, extendedSequenceNumbers: sa.extendedSequenceNumbers,
+                active: sa.active, packets: sa.packets, bytes: sa.bytes, sequence: sa.sequence,
+                ageSeconds: now.since(sa.installedAt).seconds,
+                expiresInSeconds: known.map { $0.expires.since(now).seconds }, role: known?.role.rawValue)
+        }
+    }
+
+    private func keying() -> KeyingReport {
+        let now = Instant.now()
+        var counters: [String: UInt64] = [:]
+        for (name, value) in control.keying.counters.all { counters[name.rawValue] = value }
+        return KeyingReport(
+            mainModes: control.keying.mainModes.map {
+                KeyingReport.MainMode(
+                    local: "\($0.local)", remote: "\($0.remote)", role: $0.role.rawValue, state: $0.state,
+                    initiatorCookie: String($0.initiatorCookie, radix: 16),
+                    responderCookie: String($0.responderCookie, radix: 16),
+                    suite: $0.suite.map { "\($0)" }, identity: $0.identity.map { "\($0)" },
+                    negotiationDiscovery: $0.peerNegotiationDiscovery, ageSeconds: now.since($0.started).seconds)
+            }, counters: counters)
+    }
+
+    /// The maps are read on the caller's side; the loop gives only what is its own.
+    func metrics() -> EventLoopFuture<String> {
+        control.loop.submit {
+            var snapshot = Snapshot(
+                build: .init(
+                    version: options.version, engine: control.engine.kind.rawValue,
+                    scenario: policy.scenario.rawValue))
+            snapshot.datapath = .init(abi: control.datapath.stats())
+            snapshot.datapath.droppedPackets = dropCounts(control.datapath.stats())
+            let discovery = control.discovery
+            let counters = discovery.counters
+            snapshot.peers = Dictionary(
+                uniqueKeysWithValues: discovery.peersByState().map { ($0.key.label, UInt64($0.value)) })
+            snapshot.negotiationsStarted = counters.started
+            snapshot.negotiationsSucceeded = counters.succeeded
+            snapshot.negotiationsFailed = Dictionary(
+                uniqueKeysWithValues: counters.failed.map { ($0.key.rawValue, $0.value) })
+            snapshot.negotiationsRunning = UInt64(discovery.negotiating)
+            snapshot.negotiationsOverBudget = counters.overBudget
+            snapshot.negativeCacheHits = counters.negativeCacheHits
+            snapshot.peersLost = counters.lost
+            for sa in control.engine.securityAssociations() {
+                if sa.direction == .inbound { snapshot.inboundSAs += 1 } else { snapshot.outboundSAs += 1 }
+            }
+            snapshot.replays = Dictionary(
+                uniqueKeysWithValues: counters.fates.map { ($0.key.rawValue, $0.value) })
+            let keying = control.keying.counters
+            snapshot.ikeReceived = keying[.datagramsReceived]
+            snapshot.ikeSent = keying[.datagramsSent]
+            for (reason, value) in keying.dropped { snapshot.ikeDrops[reason.rawValue] = value }
+            for (reason, value) in keying.malformed { snapshot.ikeDrops["malformed_\(reason)", default: 0] &+= value }
+            snapshot.policyGeneration = 1
+            snapshot.startedAtUnixSeconds = started.timeIntervalSince1970
+            return snapshot
+        }.map { snapshot in
+            var snapshot = snapshot
+            let count = FlowSweeper.sweep(control.datapath, idle: idle, tcpIdle: tcpIdle, remove: false)
+            snapshot.flows.clear = UInt64(count.clear)
+            snapshot.flows.secure = UInt64(count.secure)
+            snapshot.flows.exempt = UInt64(count.exempt)
+            return Snapshot.render(snapshot)
+        }
+    }
+
+    static func hex(_ spi: UInt32) -> String {
+        let text = String(spi, radix: 16)
+        return "0x" + String(repeating: "0", count: max(0, 8 - text.count)) + text
+    }
+}

@@ -1,0 +1,133 @@
+import CLibbpf
+import CNDABI
+import CNDObjects
+import CNDSystem
+import Foundation
+import NDCore
+
+/// The loaded BPF side of one instance: its maps, opened from the pins.
+public final class Datapath: Sendable {
+    public let instance: Instance
+    public let flows: BPFMap<nd_flow_key, nd_flow>
+    public let peers: BPFMap<nd_peer_key, nd_peer>
+    public let local: BPFMap<nd_addr, UInt32>
+    public let fragments: BPFMap<nd_fragment_key, nd_fragment>
+    public let state: BPFMap<UInt32, nd_state>
+    public let policies: BPFMap<UInt32, UInt32>
+    public let eventsDescriptor: Int32
+    public let statsDescriptor: Int32
+
+    static let mapNames = [
+        "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
+        "nd_events",
+    ]
+    static let programNames = [
+        "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress",
+    ]
+
+    /// Opens the pins of a loaded instance.
+    public init(_ instance: Instance) throws {
+        self.instance = instance
+        func open(_ name: String) throws -> Int32 {
+            let fd = bpf_obj_get(instance.mapPin(name))
+            guard fd >= 0 else {
+                let error = errno
+                throw error == ENOENT
+                    ? NDError(
+                        "instance.not-loaded", "instance '\(instance.name)' is not loaded",
+                        hint: "load it: ndbpf load --policy FILE, or ndbpf run --policy FILE")
+                    : NDError(
+                        "instance.open", "can't open \(instance.mapPin(name)): \(String(cString: strerror(error)))",
+                        hint: error == EPERM || error == EACCES ? "run as root" : nil)
+            }
+            return fd
+        }
+        flows = BPFMap(descriptor: try open("nd_flows"), name: "nd_flows")
+        peers = BPFMap(descriptor: try open("nd_peers"), name: "nd_peers")
+        local = BPFMap(descriptor: try open("nd_local"), name: "nd_local")
+        fragments = BPFMap(descriptor: try open("nd_fragments"), name: "nd_fragments")
+        state = BPFMap(descriptor: try open("nd_state"), name: "nd_state")
+        policies = BPFMap(descriptor: try open("nd_policies"), name: "nd_policies")
+        eventsDescriptor = try open("nd_events")
+        statsDescriptor = try open("nd_stats")
+        if let now = state.lookup(0), now.abi != ND_ABI_VERSION {
+            throw NDError(
+                "instance.abi",
+                "instance '\(instance.name)' was loaded by a version with ABI \(now.abi); this is \(ND_ABI_VERSION)",
+                hint: "ndbpf unload, then load again")
+        }
+    }
+
+    deinit {
+        for fd in [
+            flows.descriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
+            policies.descriptor, eventsDescriptor, statsDescriptor,
+        ] { close(fd) }
+    }
+
+    /// Changes the dynamic state and raises the epoch, so that no cached verdict outlives it.
+    public func changeState(_ body: (inout nd_state) -> Void = { _ in }) throws {
+        var value = state.lookup(0) ?? nd_state()
+        value.abi = ND_ABI_VERSION
+        body(&value)
+        // Zero is the epoch of a fresh flow entry, which must never look valid.
+        value.epoch = value.epoch &+ 1 == 0 ? 1 : value.epoch &+ 1
+        try state.update(0, value)
+    }
+
+    /// Puts a whole policy in place with one pointer swap.
+    public func commit(_ policy: nd_policy) throws {
+        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
+        guard slot >= 0 else {
+            throw NDError(
+                "policy.commit", "can't create a policy map: \(String(cString: strerror(-slot)))",
+                hint: "nothing was changed")
+        }
+        defer { close(slot) }
+        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "nd_policy_slot").update(0, policy)
+        try policies.update(0, UInt32(bitPattern: slot))
+        try changeState()
+    }
+
+    /// Sums over the CPUs.
+    public func stats() -> nd_stats {
+        var sum = nd_stats()
+        let cpus = Int(max(libbpf_num_possible_cpus(), 1))
+        // The kernel rounds a per-CPU value up to 8 bytes; nd_stats is made of 64-bit words.
+        let words = MemoryLayout<nd_stats>.size / 8
+        var raw = [UInt64](repeating: 0, count: words * cpus)
+        var key: UInt32 = 0
+        guard bpf_map_lookup_elem(statsDescriptor, &key, &raw) == 0 else { return sum }
+        withUnsafeMutableBytes(of: &sum) { bytes in
+            let into = bytes.bindMemory(to: UInt64.self)
+            for cpu in 0..<cpus {
+                for word in 0..<min(words, into.count) { into[word] &+= raw[cpu * words + word] }
+            }
+        }
+        return sum
+    }
+
+    public func describeMaps() -> [MapDescription] {
+        Self.mapNames.compactMap { name in
+            let fd = bpf_obj_get(instance.mapPin(name))
+            guard fd >= 0 else { return nil }
+            defer { close(fd) }
+            var info = bpf_map_info()
+            var size = UInt32(MemoryLayout<bpf_map_info>.size)
+            guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0 else { return nil }
+            let type = libbpf_bpf_map_type_str(bpf_map_type(rawValue: info.type)).map { String(cString: $0) }
+            var count: Int?
+            switch name {
+            case "nd_flows": count = flows.entries().count
+            case "nd_peers": count = peers.entries().count
+            case "nd_local": count = local.entries().count
+            case "nd_fragments": count = fragments.entries().count
+            case "nd_state", "nd_policies", "nd_stats": count = Int(info.max_entries)
+            default: count = nil
+            }
+            return MapDescription(
+                name: name, type: type ?? "\(info.type)", keyBytes: Int(info.key_size),
+                valueBytes: Int(info.value_size), capacity: Int(info.max_entries), entries: count)
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import CLibbpf
+import CNDSystem
+import Foundation
+import NDCore
+
+/// One ndbpf on this host: a name, its pins on bpffs and its run directory. Several can live in
+/// several network namespaces.
+public struct Instance: Sendable, Hashable {
+    public static let bpffs = "/sys/fs/bpf"
+    public let name: String
+
+    public init(_ name: String) throws {
+        let allowed = name.utf8.allSatisfy {
+            ($0 >= 97 && $0 <= 122) || ($0 >= 48 && $0 <= 57) || $0 == 45 || $0 == 95
+        }
+        guard allowed, (1...32).contains(name.utf8.count) else {
+            throw NDError(
+                "instance.name", "'\(name)' can't be an instance's name",
+                hint: "use 1 to 32 of a-z, 0-9, '-' and '_'")
+        }
+        self.name = name
+    }
+
+    public var pinDirectory: String { "\(Self.bpffs)/ndbpf/\(name)" }
+    public var runDirectory: String { "/run/ndbpf/\(name)" }
+    public var controlSocket: String { "\(runDirectory)/control.sock" }
+    public var recordFile: String { "\(runDirectory)/loaded.json" }
+
+    public func mapPin(_ map: String) -> String { "\(pinDirectory)/\(map)" }
+    public func linkPin(_ interface: String, _ direction: String) -> String {
+        "\(pinDirectory)/link_\(interface.replacingOccurrences(of: ".", with: "_"))_\(direction)"
+    }
+
+    /// Whether the datapath is loaded.
+    public var isLoaded: Bool { access(mapPin("nd_state"), F_OK) == 0 }
+
+    /// Mounts bpffs where the host has not.
+    public static func prepareFileSystem() throws {
+        if nd_is_bpffs(bpffs) { return }
+        let error = nd_mount_bpffs(bpffs)
+        guard error == 0 else {
+            throw NDError(
+                "load.bpffs", "can't mount bpffs on \(bpffs): \(String(cString: strerror(-error)))",
+                hint: "run as root, or mount it: mount -t bpf bpf \(bpffs)")
+        }
+    }
+
+    public static func all() -> [Instance] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: "\(bpffs)/ndbpf")) ?? []).sorted()
+            .compactMap { try? Instance($0) }
+    }
+}
+
+/// What a load did, so that an unload in another process can take it back.
+public struct LoadRecord: Codable, Sendable {
+    public struct Attachment: Codable, Sendable {
+        public var interface: String
+        public var ifindex: Int32
+        public var direction: String
+        /// "tcx" or "clsact"
+        public var kind: String
+        /// The clsact qdisc was made by us.
+        public var madeQdisc: Bool
+    }
+
+    public var version = 1
+    public var attachments: [Attachment] = []
+    public var networkNamespace: String?
+    public var device: String?
+    public var policyFile: String?
+    public var loadedAt: String = ""
+
+    public init() {}
+
+    public static func read(_ instance: Instance) -> LoadRecord? {
+        guard let data = FileManager.default.contents(atPath: instance.recordFile), data.count < 1 << 20
+        else { return nil }
+        return try? JSONDecoder().decode(LoadRecord.self, from: data)
+    }
+
+    public func write(_ instance: Instance) throws {
+        try FileManager.default.createDirectory(
+            atPath: instance.runDirectory, withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o700])
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        let data = try encoder.encode(self)
+        try data.write(to: URL(fileURLWithPath: instance.recordFile), options: .atomic)
+    }
+}

@@ -1,0 +1,211 @@
+import CLibbpf
+import CNDABI
+import CNDObjects
+import CNDSystem
+import Foundation
+import NDCore
+
+/// Sizes and choices of a load.
+public struct LoadOptions: Sendable {
+    public var interfaces: [String]
+    /// Entries of the flow table, 1,024 to 4,194,304.
+    public var flows: UInt32 = 65_536
+    /// Entries of the peer table, 64 to 1,048,576.
+    public var peers: UInt32 = 65_536
+    /// Clsact even where the kernel has TCX; for tests of the older way.
+    public var forceClsact = false
+
+    public init(interfaces: [String]) { self.interfaces = interfaces }
+}
+
+/// Brings the BPF programs in and takes them out. Whatever a load did before it failed is undone.
+public enum Loader {
+    static let filterHandle: UInt32 = 0x6e64
+    static let filterPriority: UInt32 = 0x6e64
+
+    public static func load(_ instance: Instance, policy: nd_policy, options: LoadOptions) throws -> LoadRecord {
+        guard geteuid() == 0 else {
+            throw NDError("load.permission", "loading BPF programs needs root", hint: "run with sudo")
+        }
+        guard !options.interfaces.isEmpty else {
+            throw NDError(
+                "load.no-interface", "no interface to protect",
+                hint: "name it: --interface eth0, or `interfaces: [eth0]` in the policy")
+        }
+        try Instance.prepareFileSystem()
+        if instance.isLoaded {
+            throw NDError(
+                "load.already", "instance '\(instance.name)' is loaded already",
+                hint: "ndbpf unload --instance \(instance.name) first; nothing was changed")
+        }
+        var indexes: [(String, Int32, Bool)] = []
+        for name in options.interfaces {
+            let index = if_nametoindex(name)
+            guard index != 0 else {
+                throw NDError(
+                    "load.interface", "there is no interface '\(name)' in this network namespace",
+                    hint: "`ip link` lists them; nothing was changed")
+            }
+            let type = nd_interface_type(name)
+            indexes.append((name, Int32(index), type == 1 /* ARPHRD_ETHER */))
+        }
+        // Leftovers of a load that was killed.
+        try? FileManager.default.removeItem(atPath: instance.pinDirectory)
+        var record = LoadRecord()
+        record.loadedAt = ISO8601DateFormatter().string(from: Date())
+        do {
+            try pinPrograms(instance, options)
+            let datapath = try Datapath(instance)
+            try datapath.commit(policy)
+            try LocalAddresses.synchronize(datapath, protected: options.interfaces)
+            for (name, index, ethernet) in indexes {
+                for direction in ["ingress", "egress"] {
+                    record.attachments.append(
+                        try attach(
+                            instance, program: "nd_\(direction)\(ethernet ? "" : "_l3")", interface: name,
+                            ifindex: index, direction: direction, forceClsact: options.forceClsact))
+                }
+            }
+            try record.write(instance)
+        } catch {
+            undo(instance, record)
+            throw error
+        }
+        return record
+    }
+
+    /// Attaches the program that sees decrypted packets to nd0, once the engine has made it.
+    public static func attachDevice(_ instance: Instance, device: String, ifindex: Int32) throws {
+        guard var record = LoadRecord.read(instance) else {
+            throw NDError("instance.not-loaded", "instance '\(instance.name)' has no load record")
+        }
+        if let old = record.attachments.first(where: { $0.interface == device }) {
+            if old.ifindex == ifindex, old.kind == "clsact" || access(instance.linkPin(device, "ingress"), F_OK) == 0 {
+                return
+            }
+            detach(instance, old)
+            record.attachments.removeAll { $0.interface == device }
+        }
+        record.attachments.append(
+            try attach(
+                instance, program: "nd_nd0_ingress", interface: device, ifindex: ifindex,
+                direction: "ingress", forceClsact: record.attachments.first?.kind == "clsact"))
+        record.device = device
+        try record.write(instance)
+    }
+
+    /// Takes everything back. Returns what was there to take back.
+    public static func unload(_ instance: Instance) throws -> LoadRecord {
+        guard geteuid() == 0 else {
+            throw NDError("load.permission", "unloading needs root", hint: "run with sudo")
+        }
+        let record = LoadRecord.read(instance)
+        guard record != nil || access(instance.pinDirectory, F_OK) == 0 else {
+            throw NDError(
+                "instance.not-loaded", "instance '\(instance.name)' is not loaded", hint: "nothing was changed")
+        }
+        undo(instance, record ?? LoadRecord())
+        return record ?? LoadRecord()
+    }
+
+    // MARK: -
+
+    private static func pinPrograms(_ instance: Instance, _ options: LoadOptions) throws {
+        var size = 0
+        let image = nd_object_tc(&size)
+        guard let object = nd_bpf_open(image, size, "nd_tc") else {
+            throw NDError("load.object", "can't open the BPF object: \(String(cString: nd_bpf_log()))")
+        }
+        defer { bpf_object__close(object) }
+        for (name, entries) in [("nd_flows", options.flows), ("nd_peers", options.peers)] {
+            guard let map = bpf_object__find_map_by_name(object, name),
+                bpf_map__set_max_entries(map, entries) == 0
+            else { throw NDError("load.object", "the BPF object has no map \(name)") }
+        }
+        let loaded = bpf_object__load(object)
+        guard loaded == 0 else {
+            throw NDError(
+                "load.verifier",
+                "the kernel refused the BPF programs: \(String(cString: strerror(-loaded)))",
+                context: String(cString: nd_bpf_log()),
+                hint: loaded == -EPERM
+                    ? "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; `ndbpf doctor` tells what is missing"
+                    : "`ndbpf doctor` tells what this kernel can do; nothing was changed")
+        }
+        try FileManager.default.createDirectory(
+            atPath: instance.pinDirectory, withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o700])
+        for name in Datapath.mapNames {
+            guard let map = bpf_object__find_map_by_name(object, name),
+                bpf_map__pin(map, instance.mapPin(name)) == 0
+            else { throw NDError("load.pin", "can't pin map \(name): \(String(cString: nd_bpf_log()))") }
+        }
+        for name in Datapath.programNames {
+            guard let program = bpf_object__find_program_by_name(object, name),
+                bpf_program__pin(program, instance.mapPin("prog_\(name)")) == 0
+            else { throw NDError("load.pin", "can't pin program \(name): \(String(cString: nd_bpf_log()))") }
+        }
+    }
+
+    private static func attach(
+        _ instance: Instance, program: String, interface: String, ifindex: Int32, direction: String,
+        forceClsact: Bool
+    ) throws -> LoadRecord.Attachment {
+        let fd = bpf_obj_get(instance.mapPin("prog_\(program)"))
+        guard fd >= 0 else { throw NDError("load.pin", "program \(program) is not pinned") }
+        defer { close(fd) }
+        let ingress = direction == "ingress"
+        var attachment = LoadRecord.Attachment(
+            interface: interface, ifindex: ifindex, direction: direction, kind: "tcx", madeQdisc: false)
+        let link = forceClsact ? -EINVAL : nd_tcx_attach(fd, ifindex, ingress)
+        if link >= 0 {
+            defer { close(link) }
+            guard bpf_obj_pin(link, instance.linkPin(interface, direction)) == 0 else {
+                throw NDError("load.pin", "can't pin the link of \(interface): \(String(cString: strerror(errno)))")
+            }
+            return attachment
+        }
+        // Kernels before 6.6 answer EINVAL: no TCX there.
+        guard link == -EINVAL else {
+            throw NDError(
+                "load.attach", "can't attach to \(interface) \(direction): \(String(cString: strerror(-link)))")
+        }
+        var made = false
+        let error = nd_clsact_attach(fd, ifindex, ingress, filterHandle, filterPriority, &made)
+        guard error == 0 else {
+            throw NDError(
+                "load.attach", "can't attach to \(interface) \(direction): \(String(cString: strerror(-error)))",
+                context: String(cString: nd_bpf_log()),
+                hint: error == -EEXIST ? "a filter with priority \(filterPriority) is there already: tc filter show dev \(interface) \(direction)" : nil)
+        }
+        attachment.kind = "clsact"
+        attachment.madeQdisc = made
+        return attachment
+    }
+
+    private static func detach(_ instance: Instance, _ attachment: LoadRecord.Attachment) {
+        if attachment.kind == "tcx" {
+            unlink(instance.linkPin(attachment.interface, attachment.direction))
+        } else {
+            _ = nd_clsact_detach(
+                attachment.ifindex, attachment.direction == "ingress", filterHandle, filterPriority)
+        }
+    }
+
+    private static func undo(_ instance: Instance, _ record: LoadRecord) {
+        for attachment in record.attachments { detach(instance, attachment) }
+        for index in Set(record.attachments.filter(\.madeQdisc).map(\.ifindex)) {
+            _ = nd_clsact_remove_qdisc(index)
+        }
+        // bpffs has no recursive delete of its own, and a pinned link falls with its file.
+        for file in (try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [] {
+            unlink("\(instance.pinDirectory)/\(file)")
+        }
+        rmdir(instance.pinDirectory)
+        rmdir("\(Instance.bpffs)/ndbpf")
+        unlink(instance.recordFile)
+        unlink(instance.controlSocket)
+        rmdir(instance.runDirectory)
+        rmdir("/run/ndbpf")
+    }
+}

@@ -1,0 +1,67 @@
+import CNDABI
+import CNDSystem
+import Foundation
+import NDCore
+
+/// Keeps the map of this host's addresses equal to the kernel's.
+public enum LocalAddresses {
+    /// Every address of this network namespace with what it is to the host.
+    public static func current() -> [IPAddress: UInt32] {
+        var first: UnsafeMutablePointer<ifaddrs>?
+        guard getifaddrs(&first) == 0 else { return [:] }
+        defer { freeifaddrs(first) }
+        var all: [IPAddress: UInt32] = [:]
+        var next = first
+        while let entry = next {
+            next = entry.pointee.ifa_next
+            if let address = address(entry.pointee.ifa_addr) {
+                all[address, default: 0] |= ND_LOCAL_UNICAST
+            }
+            if entry.pointee.ifa_flags & UInt32(IFF_BROADCAST) != 0,
+                let broadcast = address(entry.pointee.ifa_ifu.ifu_broadaddr), broadcast.isIPv4
+            {
+                all[broadcast, default: 0] |= ND_LOCAL_BROADCAST
+            }
+        }
+        return all
+    }
+
+    /// Writes what is missing, removes what is gone; raises the epoch when anything changed.
+    /// Returns the addresses now.
+    @discardableResult
+    public static func synchronize(_ datapath: Datapath, protected interfaces: [String]) throws -> [IPAddress: UInt32] {
+        let wanted = current()
+        var changed = false
+        let present = Dictionary(
+            datapath.local.entries().map { ($0.key.address, $0.value) }, uniquingKeysWith: { a, _ in a })
+        for (address, kind) in wanted where present[address] != kind {
+            try datapath.local.update(nd_addr(address), kind)
+            changed = true
+        }
+        for address in present.keys where wanted[address] == nil {
+            datapath.local.delete(nd_addr(address))
+            changed = true
+        }
+        let mtu = interfaces.map { nd_interface_mtu($0) }.filter { $0 > 0 }.min() ?? 0
+        if changed || datapath.state.lookup(0)?.mtu != UInt32(mtu) {
+            try datapath.changeState { $0.mtu = UInt32(mtu) }
+        }
+        return wanted
+    }
+
+    private static func address(_ pointer: UnsafeMutablePointer<sockaddr>?) -> IPAddress? {
+        guard let pointer else { return nil }
+        switch Int32(pointer.pointee.sa_family) {
+        case AF_INET:
+            return pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+                withUnsafeBytes(of: $0.pointee.sin_addr) { IPAddress(bytes: Array($0)) }
+            }
+        case AF_INET6:
+            return pointer.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+                withUnsafeBytes(of: $0.pointee.sin6_addr) { IPAddress(bytes: Array($0)) }
+            }
+        default:
+            return nil
+        }
+    }
+}

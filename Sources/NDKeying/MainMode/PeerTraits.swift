@@ -1,0 +1,15 @@
+import NDWire
+
+/// What the peer's vendor IDs say about it.
+struct PeerTraits: Hashable, Sendable {
+    var negotiationDiscovery: Bool
+    /// A Microsoft implementation: notifies in quick mode carry the message id ([MS-IKEE] §2.2.6).
+    var microsoft: Bool
+    var natTraversal: NATTraversal?
+
+    init(_ vendorIDs: Set<VendorID>, own: [VendorID]) {
+        negotiationDiscovery = vendorIDs.contains(.negotiationDiscovery)
+        microsoft = vendorIDs.contains(.microsoftISAKMPOakley)
+        natTraversal = NATTraversal(own: own, peer: vendorIDs)
+    }
+}

@@ -1,0 +1,260 @@
+import CNDSystem
+import Foundation
+import Glibc
+import NDCore
+
+/// Hosts in network namespaces of our own, on one wire:
+///
+///     alpha 10.77.0.1   beta 10.77.0.2   gamma 10.77.0.3
+///           fd77::1          fd77::2           fd77::3
+///        eth0 ------------- eth0 ------------- eth0
+///                    a bridge (namespace "wire")
+///
+/// Everything is named after this process and taken away at the end.
+public final class Lab: @unchecked Sendable {
+    public struct Host: Sendable, Hashable {
+        public let name: String
+        public let namespace: String
+        public let ipv4: IPAddress
+        public let ipv6: IPAddress
+        public var namespacePath: String { "/run/netns/\(namespace)" }
+        public var instance: String { namespace }
+
+        public func address(_ family: Family) -> IPAddress { family == .ipv4 ? ipv4 : ipv6 }
+    }
+
+    public enum Family: String, Sendable, CaseIterable { case ipv4, ipv6 }
+
+    public let hosts: [Host]
+    public let directory: String
+    private let prefix: String
+    private var namespaces: [String] = []
+    private var daemons: [DaemonProcess] = []
+
+    /// `tag` keeps labs of one process apart; mtu is every interface's.
+    public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma"], mtu: Int = 1500) throws {
+        guard geteuid() == 0 else {
+            throw NDError(
+                "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")
+        }
+        prefix = "nd\(getpid())\(tag)"
+        directory = "/tmp/\(prefix)"
+        var made: [Host] = []
+        for (index, name) in names.enumerated() {
+            guard let ipv4 = IPAddress("10.77.0.\(index + 1)"), let ipv6 = IPAddress("fd77::\(index + 1)") else {
+                throw NDError("lab.addresses", "bad host number \(index)")
+            }
+            made.append(Host(name: name, namespace: "\(prefix)-\(name)", ipv4: ipv4, ipv6: ipv6))
+        }
+        hosts = made
+        do {
+            try build(mtu: mtu)
+        } catch {
+            close()
+            throw error
+        }
+    }
+
+    deinit { close() }
+
+    public func host(_ name: String) throws -> Host {
+        guard let host = hosts.first(where: { $0.name == name }) else {
+            throw NDError("lab.host", "no host '\(name)' in the lab")
+        }
+        return host
+    }
+
+    private func build(mtu: Int) throws {
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        let wire = "\(prefix)-wire"
+        for namespace in hosts.map(\.namespace) + [wire] {
+            try Shell.run("ip", "netns", "add", namespace)
+            namespaces.append(namespace)
+        }
+        try Shell.run("ip", "-n", wire, "link", "add", "br0", "type", "bridge", "stp_state", "0")
+        try Shell.run("ip", "-n", wire, "link", "set", "br0", "mtu", "\(mtu)", "up")
+        // A bridge that snoops multicast delays neighbour discovery.
+        try? Shell.run("ip", "-n", wire, "link", "set", "br0", "type", "bridge", "mcast_snooping", "0")
+        for (index, host) in hosts.enumerated() {
+            try Shell.run(
+                "ip", "link", "add", "eth0", "mtu", "\(mtu)", "netns", host.namespace, "type", "veth", "peer",
+                "name", "p\(index)", "mtu", "\(mtu)", "netns", wire)
+            try Shell.run("ip", "-n", wire, "link", "set", "p\(index)", "master", "br0", "up")
+            for device in ["lo", "eth0"] { try Shell.run("ip", "-n", host.namespace, "link", "set", device, "up") }
+            try Shell.run("ip", "-n", host.namespace, "addr", "add", "\(host.ipv4)/24", "brd", "+", "dev", "eth0")
+            try Shell.run("ip", "-n", host.namespace, "addr", "add", "\(host.ipv6)/64", "dev", "eth0", "nodad")
+        }
+    }
+
+    /// Runs the body on a thread that lives in the host's namespace; sockets made there stay there.
+    public func inside<T: Sendable>(_ host: Host, _ body: @escaping @Sendable () throws -> T) throws -> T {
+        try Self.inside(host.namespacePath, body)
+    }
+
+    public static func inside<T: Sendable>(_ path: String, _ body: @escaping @Sendable () throws -> T) throws -> T {
+        let box = ResultBox<T>()
+        let done = DispatchSemaphore(value: 0)
+        let thread = Thread {
+            let error = nd_setns_net(path)
+            if error == 0 {
+                box.result = Result { try body() }
+            } else {
+                box.result = .failure(
+                    NDError("lab.setns", "can't enter \(path): \(String(cString: strerror(-error)))"))
+            }
+            done.signal()
+        }
+        thread.stackSize = 4 << 20
+        thread.start()
+        done.wait()
+        guard let result = box.result else { throw NDError("lab.thread", "the thread in \(path) left no result") }
+        return try result.get()
+    }
+
+    /// Starts `ndbpf run` for a host and waits until it answers.
+    @discardableResult
+    public func startDaemon(
+        _ host: Host, policy: String, binary: String = Lab.ownBinary, arguments: [String] = [],
+        keyLog: Bool = false, readyWithin seconds: Double = 20
+    ) throws -> DaemonProcess {
+        let file = "\(directory)/\(host.name).yaml"
+        try policy.write(toFile: file, atomically: true, encoding: .utf8)
+        let daemon = try DaemonProcess(
+            host: host, binary: binary, log: "\(directory)/\(host.name).log",
+            arguments: [
+                "run", "--instance", host.instance, "--netns", host.namespacePath, "--policy", file,
+            ] + arguments)
+        daemons.append(daemon)
+        let deadline = Instant.now().advanced(by: .seconds(seconds))
+        while Instant.now() < deadline {
+            if daemon.hasReported("ready") { return daemon }
+            guard daemon.isRunning else { break }
+            usleep(10_000)
+        }
+        let log = (try? String(contentsOfFile: daemon.log, encoding: .utf8)) ?? ""
+        throw NDError(
+            "lab.daemon", "the daemon of \(host.name) did not become ready", context: String(log.suffix(2000)))
+    }
+
+    /// A pre-shared key all hosts of the lab can use.
+    public func writeKey(_ secret: String = "lab-\(getpid())-0123456789abcdef", name: String = "psk") throws -> String {
+        let file = "\(directory)/\(name)"
+        try secret.write(toFile: file, atomically: true, encoding: .utf8)
+        chmod(file, 0o600)
+        return file
+    }
+
+    public func unload(_ host: Host, binary: String = Lab.ownBinary) throws {
+        try Shell.run(binary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
+    }
+
+    /// Ends the daemons, takes their datapaths and the namespaces away. Safe to call twice.
+    public func close() {
+        for daemon in daemons { daemon.kill() }
+        daemons = []
+        for host in hosts {
+            _ = try? Shell.run(Lab.ownBinary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
+        }
+        for namespace in namespaces { _ = try? Shell.run("ip", "netns", "del", namespace) }
+        namespaces = []
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    /// The ndbpf binary: this process itself, or the one that the environment names (tests).
+    public static var ownBinary: String {
+        ProcessInfo.processInfo.environment["NDBPF_BINARY"] ?? "/proc/\(getpid())/exe"
+    }
+
+    private final class ResultBox<T>: @unchecked Sendable { var result: Result<T, any Error>? }
+}
+
+/// A running `ndbpf run`.
+public final class DaemonProcess: @unchecked Sendable {
+    public let host: Lab.Host
+    public let log: String
+    private let process = Process()
+
+    init(host: Lab.Host, binary: String, log: String, arguments: [String]) throws {
+        self.host = host
+        self.log = log
+        FileManager.default.createFile(atPath: log, contents: nil)
+        guard let output = FileHandle(forWritingAtPath: log) else {
+            throw NDError("lab.log", "can't write \(log)")
+        }
+        process.executableURL = URL(fileURLWithPath: binary)
+        process.arguments = arguments
+        process.standardOutput = output
+        process.standardError = output
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+    }
+
+    public var pid: Int32 { process.processIdentifier }
+    public var isRunning: Bool { process.isRunning }
+
+    public func hasReported(_ text: String) -> Bool {
+        ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "").contains(text)
+    }
+
+    public var logText: String { (try? String(contentsOfFile: log, encoding: .utf8)) ?? "" }
+
+    public func signal(_ number: Int32) { if process.isRunning { Glibc.kill(process.processIdentifier, number) } }
+
+    /// SIGKILL, and waits.
+    public func kill() {
+        guard process.isRunning else { return }
+        Glibc.kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
+
+    /// SIGTERM, and waits at most `seconds`. Returns the exit code, nil when it had to be killed.
+    @discardableResult
+    public func stop(within seconds: Double = 10) -> Int32? {
+        guard process.isRunning else { return process.terminationStatus }
+        Glibc.kill(process.processIdentifier, SIGTERM)
+        let deadline = Instant.now().advanced(by: .seconds(seconds))
+        while process.isRunning, Instant.now() < deadline { usleep(5_000) }
+        guard !process.isRunning else {
+            kill()
+            return nil
+        }
+        return process.terminationStatus
+    }
+}
+
+public enum Shell {
+    public struct Output: Sendable {
+        public var status: Int32
+        public var text: String
+    }
+
+    /// Runs a program found in PATH; throws when it fails.
+    @discardableResult
+    public static func run(_ arguments: String...) throws -> String {
+        let output = try capture(arguments)
+        guard output.status == 0 else {
+            throw NDError(
+                "lab.command", "`\(arguments.joined(separator: " "))` failed with \(output.status)",
+                context: output.text.trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        return output.text
+    }
+
+    public static func capture(_ arguments: [String], environment: [String: String] = [:]) throws -> Output {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = arguments
+        if !environment.isEmpty {
+            process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        }
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        let data = pipe.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Output(status: process.terminationStatus, text: String(decoding: data, as: UTF8.self))
+    }
+}

@@ -1,0 +1,133 @@
+import NDCore
+
+/// A policy as the operator writes it: one scenario of Negotiation Discovery and its settings.
+/// `expanded` turns it into the filters that Windows would hold for the same scenario.
+public struct Policy: Hashable, Sendable {
+    public var scenario: Scenario
+    /// Protected interfaces by name; empty when the command line has to give them.
+    public var interfaces: [String]
+    public var exemptions: [Exemption]
+    /// Whether the ICMP exemption filters exist.
+    public var exemptsICMP: Bool
+    public var exemptsDHCP: Bool
+    public var keying: Keying
+    public var preSharedKeys: [PreSharedKeyReference]
+    public var discovery: Discovery
+    public var engine: Engine
+    public var metrics: Metrics
+
+    public init(
+        scenario: Scenario, interfaces: [String] = [], exemptions: [Exemption] = [],
+        exemptsICMP: Bool = true, exemptsDHCP: Bool = true, keying: Keying = Keying(),
+        preSharedKeys: [PreSharedKeyReference] = [], discovery: Discovery = Discovery(),
+        engine: Engine = Engine(), metrics: Metrics = Metrics()
+    ) {
+        self.scenario = scenario
+        self.interfaces = interfaces
+        self.exemptions = exemptions
+        self.exemptsICMP = exemptsICMP
+        self.exemptsDHCP = exemptsDHCP
+        self.keying = keying
+        self.preSharedKeys = preSharedKeys
+        self.discovery = discovery
+        self.engine = engine
+        self.metrics = metrics
+    }
+
+    /// The reference whose prefix is the longest that contains the address; nil when none does.
+    public func preSharedKey(for remote: IPAddress) -> PreSharedKeyReference? {
+        preSharedKeys.filter { $0.remote?.contains(remote) ?? true }
+            .max { ($0.remote?.length ?? -1) < ($1.remote?.length ?? -1) }
+    }
+}
+
+/// What a host promises about its traffic ([MS-FASP] secure-server, boundary, secure).
+public enum Scenario: String, Hashable, Sendable, CaseIterable, Codable {
+    /// Outbound clear at once and upgraded, new inbound flows protected (ND_SECURE).
+    case negotiationDiscovery = "negotiation-discovery"
+    /// The same, but clear inbound flows are tolerated (ND_BOUNDARY).
+    case boundary
+    /// Protection required both ways: outbound packets wait for an SA.
+    case secure
+}
+
+/// Traffic that is left alone. Conditions of different kinds must all hold; ports of one list are
+/// alternatives.
+public struct Exemption: Hashable, Sendable {
+    public enum Direction: String, Hashable, Sendable, CaseIterable {
+        case both, outbound, inbound
+    }
+
+    public var remote: IPPrefix?
+    public var local: IPPrefix?
+    public var proto: UInt8?
+    public var localPorts: [ClosedRange<UInt16>]
+    public var remotePorts: [ClosedRange<UInt16>]
+    public var direction: Direction
+
+    public init(
+        remote: IPPrefix? = nil, local: IPPrefix? = nil, proto: UInt8? = nil,
+        localPorts: [ClosedRange<UInt16>] = [], remotePorts: [ClosedRange<UInt16>] = [],
+        direction: Direction = .both
+    ) {
+        self.remote = remote
+        self.local = local
+        self.proto = proto
+        self.localPorts = localPorts
+        self.remotePorts = remotePorts
+        self.direction = direction
+    }
+}
+
+/// Which file holds the pre-shared key for which remote addresses. Never the key itself: a policy
+/// file is shown, copied and kept in version control.
+public struct PreSharedKeyReference: Hashable, Sendable {
+    /// nil: any address.
+    public var remote: IPPrefix?
+    public var file: String
+
+    public init(remote: IPPrefix?, file: String) {
+        self.remote = remote
+        self.file = file
+    }
+}
+
+extension Policy {
+    /// The peer machine's settings.
+    public struct Discovery: Hashable, Sendable {
+        public var negativeCacheFirst: Span = .seconds(60)
+        public var negativeCacheFactor: Double = 2
+        public var negativeCacheMost: Span = .seconds(3600)
+        public var concurrent: Int = 64
+        public var perSecond: Int = 20
+        public var burst: Int = 50
+        /// How long a peer over the budget stays clear before it may ask again.
+        public var pause: Span = .seconds(2)
+        /// ndAllowClearTimeout: how long clear packets in flight are accepted after an upgrade.
+        public var clearGrace: Span = .seconds(10)
+
+        public init() {}
+    }
+
+    public struct Engine: Hashable, Sendable {
+        public enum Kind: String, Hashable, Sendable, CaseIterable { case auto, user, kernel }
+        public enum Encapsulation: String, Hashable, Sendable, CaseIterable { case udp, native }
+        public enum AEAD: String, Hashable, Sendable, CaseIterable {
+            case auto, openssl
+            case ipsecMB = "ipsec-mb"
+        }
+
+        public var kind: Kind = .auto
+        public var encapsulation: Encapsulation = .udp
+        public var aead: AEAD = .auto
+
+        public init() {}
+    }
+
+    public struct Metrics: Hashable, Sendable {
+        /// nil: no listener.
+        public var listen: Endpoint?
+
+        public init(listen: Endpoint? = nil) { self.listen = listen }
+    }
+}

@@ -1,0 +1,263 @@
+import CNDABI
+import NDCore
+import NDPolicy
+import Testing
+
+@Suite("Filters, arbitration and rules")
+struct ClassifierTests {
+    private static let addresses = ["192.0.2.1", "192.0.2.130", "198.51.100.9", "2001:db8::1", "2001:db8:1::1"]
+    private static let prefixes = ["192.0.2.0/24", "192.0.2.128/25", "198.51.100.9", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1", "::/0"]
+
+    static func randomPacket(_ random: inout Seeded) -> Packet {
+        let v4 = Bool.random(using: &random)
+        func pick() -> IPAddress {
+            address(addresses.filter { $0.contains(":") != v4 }.randomElement(using: &random) ?? "")
+        }
+        let proto = [1, 6, 17, 58, 132, 47].randomElement(using: &random) ?? 6
+        let isICMP = proto == 1 || proto == 58
+        func port() -> UInt16 { isICMP || proto == 47 ? 0 : .random(in: 1...40, using: &random) }
+        return Packet(
+            key: FlowKey(local: Endpoint(pick(), port()), remote: Endpoint(pick(), port()), proto: UInt8(proto)),
+            icmpType: isICMP ? .random(in: 0...20, using: &random) : 0,
+            icmpCode: isICMP ? .random(in: 0...3, using: &random) : 0)
+    }
+
+    static func randomConditions(_ random: inout Seeded) -> [Condition] {
+        var result: [Condition] = []
+        func port() -> ClosedRange<UInt16> {
+            let low = UInt16.random(in: 1...40, using: &random)
+            return low...(low + UInt16.random(in: 0...10, using: &random))
+        }
+        for _ in 0..<Int.random(in: 0...5, using: &random) {
+            let prefix = prefixes.randomElement(using: &random).flatMap { IPPrefix($0) }
+            switch Int.random(in: 0..<7, using: &random) {
+            case 0: result.append(.localAddressIsUnicast)
+            case 1: result.append(.proto([1, 6, 17, 58].randomElement(using: &random) ?? 6))
+            case 2: if let prefix { result.append(.localAddress(prefix)) }
+            case 3: if let prefix { result.append(.remoteAddress(prefix)) }
+            case 4: result.append(.localPort(port()))
+            case 5: result.append(.remotePort(port()))
+            default: result.append(.icmpType(3...UInt8.random(in: 3...20, using: &random)))
+            }
+        }
+        return result
+    }
+
+    /// Asks filters one by one in the order of their weights, written without the module's own
+    /// matching.
+    static func naive(_ filters: [Filter], _ kind: Layer.Kind, _ packet: Packet) -> Filter? {
+        var best: Filter?
+        for filter in filters where filter.layer.kind == kind {
+            guard (filter.layer.family == .v4) == packet.key.remote.address.isIPv4 else { continue }
+            var fields: [Condition.Field: Bool] = [:]
+            for condition in filter.conditions {
+                let ports = [6, 17, 132, 33, 136].contains(packet.key.proto)
+                let holds: Bool
+                switch condition {
+                case .localAddressIsUnicast: holds = packet.localAddress == .unicast
+                case .proto(let proto): holds = proto == packet.key.proto
+                case .localAddress(let prefix): holds = inside(packet.key.local.address, prefix)
+                case .remoteAddress(let prefix): holds = inside(packet.key.remote.address, prefix)
+                case .localPort(let range):
+                    holds = ports && packet.key.local.port >= range.lowerBound && packet.key.local.port <= range.upperBound
+                case .remotePort(let range):
+                    holds = ports && packet.key.remote.port >= range.lowerBound && packet.key.remote.port <= range.upperBound
+                case .icmpType(let range): holds = packet.icmpType >= range.lowerBound && packet.icmpType <= range.upperBound
+                case .icmpCode(let range): holds = packet.icmpCode >= range.lowerBound && packet.icmpCode <= range.upperBound
+                }
+                fields[condition.field] = (fields[condition.field] ?? false) || holds
+            }
+            guard !fields.values.contains(false) else { continue }
+            guard let old = best else {
+                best = filter
+                continue
+            }
+            if filter.sublayer.weight != old.sublayer.weight {
+                if filter.sublayer.weight > old.sublayer.weight { best = filter }
+            } else if filter.weight.value > old.weight.value {
+                best = filter
+            }
+        }
+        return best
+    }
+
+    private static func inside(_ address: IPAddress, _ prefix: IPPrefix) -> Bool {
+        guard address.isIPv4 == prefix.address.isIPv4 else { return false }
+        let bits = address.bytes.flatMap { byte in (0..<8).map { byte >> (7 - $0) & 1 } }
+        let wanted = prefix.address.bytes.flatMap { byte in (0..<8).map { byte >> (7 - $0) & 1 } }
+        return bits.prefix(prefix.length) == wanted.prefix(prefix.length)
+    }
+
+    @Test("Arbitration and compiled rules decide as a naive classifier does, on random filters and packets")
+    func property() throws {
+        var random = Seeded(42)
+        let actions: [FilterAction] = [
+            .permit, .block, .callout(.outboundTransport, .outboundNegotiateDiscover),
+            .callout(.inboundTransport, .inboundPersistConnectionSecurity), .callout(.inboundInitiateSecure, .none),
+        ]
+        var decided = 0
+        for _ in 0..<300 {
+            let sublayers = [Sublayer(name: "a", weight: 1), Sublayer(name: "b", weight: 9)]
+            var filters: [Filter] = []
+            // Weights are unique, so that exactly one filter is first.
+            for (id, weight) in (1...UInt64(14)).shuffled(using: &random).enumerated() {
+                let kind = [Layer.Kind.outboundTransport, .aleAuthRecvAccept].randomElement(using: &random) ?? .ipsec
+                let sublayer = sublayers.randomElement(using: &random) ?? .ndbpf
+                let action = actions.randomElement(using: &random) ?? .permit
+                let conditions = Self.randomConditions(&random)
+                let both = Bool.random(using: &random)
+                for family in both ? IPFamily.allCases : [IPFamily.allCases.randomElement(using: &random) ?? .v4] {
+                    filters.append(
+                        Filter(
+                            id: UInt32(id * 2) + (family == .v4 ? 1 : 2), name: "f", layer: Layer(kind, family),
+                            sublayer: sublayer, weight: FilterWeight(weight), conditions: conditions, action: action))
+                }
+            }
+            let expanded = ExpandedPolicy(
+                scenario: .boundary, providerContexts: [], filters: filters.shuffled(using: &random))
+            let compiled: CompiledPolicy?
+            do { compiled = CompiledPolicy(rules: try expanded.rules()) } catch { compiled = nil }
+            for _ in 0..<60 {
+                let packet = Self.randomPacket(&random)
+                for (kind, layer) in [
+                    (Layer.Kind.outboundTransport, DatapathLayer.outboundTransport),
+                    (.aleAuthRecvAccept, .aleAuthRecvAccept),
+                ] {
+                    let expected = Self.naive(filters, kind, packet)
+                    #expect(expanded.decidingFilter(kind, packet) == expected)
+                    guard let compiled else { continue }
+                    let rule = compiled.decidingRule(layer, packet)
+                    if let expected {
+                        decided += 1
+                        // A rule of twins carries the IPv4 filter's id.
+                        #expect(rule?.id == expected.id || rule.map { $0.id + 1 } == expected.id)
+                    } else {
+                        #expect(rule == nil)
+                    }
+                }
+            }
+        }
+        #expect(decided > 3000)
+    }
+
+    @Test("A rule survives the way to nd_rule and back")
+    func ruleRoundTrip() throws {
+        var random = Seeded(3)
+        #expect(MemoryLayout<nd_rule>.size == 72 || MemoryLayout<nd_rule>.size == 64)
+        for _ in 0..<500 {
+            var rule = Rule(
+                id: .random(in: 1...999, using: &random),
+                layer: DatapathLayer.all.randomElement(using: &random) ?? .aleAuthConnect,
+                action: RuleAction.all.randomElement(using: &random) ?? .permit,
+                context: .random(in: 0...3, using: &random))
+            if Bool.random(using: &random) { rule.family = .v6 }
+            if Bool.random(using: &random) { rule.proto = .random(in: 0...255, using: &random) }
+            if Bool.random(using: &random) { rule.local = Self.prefixes.randomElement(using: &random).flatMap { IPPrefix($0) } }
+            if Bool.random(using: &random) { rule.remote = Self.prefixes.randomElement(using: &random).flatMap { IPPrefix($0) } }
+            if Bool.random(using: &random) { rule.localPort = 0...65535 }
+            if Bool.random(using: &random) { rule.remotePort = 53...53 }
+            if Bool.random(using: &random) { rule.icmpType = 133...137 }
+            if Bool.random(using: &random) { rule.icmpCode = 0...1 }
+            #expect(Rule(abi: rule.abi) == rule)
+        }
+        var bad = Rule(id: 1, layer: .inboundTransport, action: .permit, localPort: 5...9).abi
+        bad.local_port_max = 1
+        #expect(Rule(abi: bad) == nil)
+        bad = Rule(id: 1, layer: .inboundTransport, action: .permit, remote: try prefix("192.0.2.0/24")).abi
+        bad.remote_prefix = 20
+        #expect(Rule(abi: bad) == nil)
+        bad.layer = 99
+        #expect(Rule(abi: bad) == nil)
+    }
+
+    @Test("IPv4 prefixes are written in mapped form, in network order")
+    func mappedForm() throws {
+        var rule = Rule(id: 1, layer: .inboundTransport, action: .permit, remote: try prefix("192.0.2.0/24")).abi
+        #expect(rule.remote_prefix == 120)
+        let bytes = withUnsafeBytes(of: &rule.remote) { Array($0) }
+        #expect(bytes == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 0])
+    }
+
+    @Test("The policy value groups rules by layer and comes back whole")
+    func policyRoundTrip() throws {
+        for scenario in Scenario.allCases {
+            let compiled = try Examples.policy(scenario).compiled()
+            let abi = try compiled.abiPolicy(generation: 7)
+            #expect(abi.abi == ND_ABI_VERSION && abi.generation == 7)
+            #expect(abi.flags == ND_POLICY_IKE_EXEMPT)
+            #expect(abi.ike_port == 500 && abi.natt_port == 4500)
+            #expect(abi.grace_ns == 10_000_000_000 && abi.idle_ns == 60_000_000_000)
+            #expect(CompiledPolicy(abi: abi) == compiled)
+            let starts = [abi.layer_start.0, abi.layer_start.1, abi.layer_start.2, abi.layer_start.3]
+            let counts = [abi.layer_count.0, abi.layer_count.1, abi.layer_count.2, abi.layer_count.3]
+            #expect(counts.reduce(0, +) == abi.rule_count)
+            #expect(starts == [0, counts[0], counts[0] + counts[1], counts[0] + counts[1] + counts[2]])
+            for layer in DatapathLayer.all {
+                #expect(compiled.rules(layer).count == Int(counts[Int(layer.rawValue)]))
+            }
+        }
+    }
+
+    @Test("Twin filters of both families become one rule")
+    func twins() throws {
+        let rules = try Examples.policy(.negotiationDiscovery).compiled().rules(.outboundTransport)
+        // ICMP and DHCP once a family, the callout once for both.
+        #expect(rules.count == 5)
+        #expect(rules.last?.action == .negotiateDiscover && rules.last?.family == nil)
+        #expect(rules.dropLast().allSatisfy { $0.action == .permit && $0.family != nil })
+    }
+
+    @Test("A port list becomes a rule for each port, and too many are refused with the limit")
+    func tooMany() throws {
+        let ports = (1...20).map { UInt16($0)...UInt16($0) }
+        let some = Examples.policy(.boundary) {
+            $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: ports, direction: .outbound)]
+        }
+        #expect(try some.compiled().rules(.outboundTransport).count == 25)
+        let many = Examples.policy(.boundary) {
+            $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: ports, remotePorts: ports)]
+        }
+        do {
+            _ = try many.compiled()
+            Issue.record("compiled")
+        } catch {
+            #expect(error.code == "policy.too-many-rules")
+            #expect(error.message.contains("128"))
+        }
+        let rules = (1...129).map { Rule(id: $0, layer: .outboundTransport, action: .permit) }
+        #expect(throws: NDError.self) { try CompiledPolicy(rules: rules).abiPolicy(generation: 1) }
+    }
+
+    @Test("The overhead is that of the worst suite, with UDP only where it is used")
+    func overhead() throws {
+        #expect(ESPSuite.aesGCM16(keyBits: 128).overhead == 37)
+        #expect(ESPSuite.aesCBCHMACSHA256(keyBits: 256).overhead == 57)
+        #expect(try Examples.policy(.boundary).compiled().overheadV4 == 65)
+        let native = Examples.policy(.boundary) {
+            $0.keying.quickMode = [.aesGCM16(keyBits: 256)]
+            $0.engine.encapsulation = .native
+        }
+        #expect(try native.compiled().overheadV6 == 37)
+    }
+
+    @Test("Every label of nd.h's lists reaches Swift")
+    func labels() {
+        #expect(DatapathLayer.all.map(\.description) == ["OUTBOUND_TRANSPORT", "INBOUND_TRANSPORT", "ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"])
+        #expect(RuleAction.all.map(\.description).contains("negotiate_discover"))
+        #expect(PeerEntry.State.allCases.map(\.label) == ["unknown", "negotiating", "secured", "lost", "clear"])
+        #expect(PeerEntry.State.allCases.count == Int(ND_PEER_STATE_COUNT.rawValue))
+        #expect(PassKind.allCases.map(\.label) == ["out_clear", "out_protected", "out_exempt", "in_clear", "in_protected", "in_exempt"])
+        #expect(DecisionEvent.allCases.map(\.label) == ["negotiate", "stash", "clear_reply", "latched"])
+        #expect(DropReason.clearOnSecured.description == "clear_on_secured")
+        #expect(DropReason(rawValue: 999) == nil)
+    }
+
+    @Test("Layer and callout GUIDs are well formed and distinct")
+    func guids() {
+        let layers = Layer.Kind.allCases.flatMap { kind in IPFamily.allCases.map { Layer(kind, $0).guid } }
+        let callouts = Callout.allCases.flatMap { callout in IPFamily.allCases.map { callout.guid($0) } }
+        let all = layers + callouts
+        #expect(Set(all).count == all.count)
+        for guid in all { #expect(guid.split(separator: "-").map(\.count) == [8, 4, 4, 4, 12]) }
+    }
+}

@@ -1,0 +1,146 @@
+enum MetricsGolden {
+    static let text = """
+        # HELP ndbpf_build_info What runs; the value is always 1.
+        # TYPE ndbpf_build_info gauge
+        ndbpf_build_info{version="0.1.0",engine="user",scenario="boundary"} 1
+        # HELP ndbpf_start_time_seconds When the daemon started, seconds since 1970.
+        # TYPE ndbpf_start_time_seconds gauge
+        ndbpf_start_time_seconds 1700000000.5
+        # HELP ndbpf_policy_generation Generation of the policy in force.
+        # TYPE ndbpf_policy_generation gauge
+        ndbpf_policy_generation 0
+        # HELP ndbpf_packets_total Packets that passed, by direction and protection.
+        # TYPE ndbpf_packets_total counter
+        ndbpf_packets_total{direction="out",traffic="clear"} 12
+        ndbpf_packets_total{direction="out",traffic="protected"} 0
+        ndbpf_packets_total{direction="out",traffic="exempt"} 0
+        ndbpf_packets_total{direction="in",traffic="clear"} 0
+        ndbpf_packets_total{direction="in",traffic="protected"} 0
+        ndbpf_packets_total{direction="in",traffic="exempt"} 0
+        # HELP ndbpf_bytes_total IP bytes that passed, by direction and protection.
+        # TYPE ndbpf_bytes_total counter
+        ndbpf_bytes_total{direction="out",traffic="clear"} 1234567890123
+        ndbpf_bytes_total{direction="out",traffic="protected"} 0
+        ndbpf_bytes_total{direction="out",traffic="exempt"} 0
+        ndbpf_bytes_total{direction="in",traffic="clear"} 0
+        ndbpf_bytes_total{direction="in",traffic="protected"} 0
+        ndbpf_bytes_total{direction="in",traffic="exempt"} 0
+        # HELP ndbpf_dropped_packets_total Packets dropped, by reason.
+        # TYPE ndbpf_dropped_packets_total counter
+        ndbpf_dropped_packets_total{reason="latched"} 3
+        ndbpf_dropped_packets_total{reason="held"} 0
+        ndbpf_dropped_packets_total{reason="clear_inbound"} 0
+        ndbpf_dropped_packets_total{reason="clear_on_secured"} 0
+        ndbpf_dropped_packets_total{reason="blocked"} 0
+        ndbpf_dropped_packets_total{reason="malformed"} 0
+        ndbpf_dropped_packets_total{reason="fragment"} 0
+        ndbpf_dropped_packets_total{reason="redirect_failed"} 0
+        ndbpf_dropped_packets_total{reason="no_sa"} 0
+        ndbpf_dropped_packets_total{reason="unknown_spi"} 0
+        ndbpf_dropped_packets_total{reason="authentication"} 0
+        ndbpf_dropped_packets_total{reason="replay"} 0
+        ndbpf_dropped_packets_total{reason="esp_malformed"} 0
+        ndbpf_dropped_packets_total{reason="sequence_exhausted"} 0
+        ndbpf_dropped_packets_total{reason="reassembly_timeout"} 0
+        ndbpf_dropped_packets_total{reason="reassembly_full"} 0
+        ndbpf_dropped_packets_total{reason="too_big"} 0
+        ndbpf_dropped_packets_total{reason="send_failed"} 0
+        ndbpf_dropped_packets_total{reason="deliver_failed"} 0
+        ndbpf_dropped_packets_total{reason="wrong_address"} 0
+        # HELP ndbpf_dropped_bytes_total IP bytes dropped, by reason.
+        # TYPE ndbpf_dropped_bytes_total counter
+        ndbpf_dropped_bytes_total{reason="latched"} 0
+        ndbpf_dropped_bytes_total{reason="held"} 0
+        ndbpf_dropped_bytes_total{reason="clear_inbound"} 0
+        ndbpf_dropped_bytes_total{reason="clear_on_secured"} 0
+        ndbpf_dropped_bytes_total{reason="blocked"} 0
+        ndbpf_dropped_bytes_total{reason="malformed"} 0
+        ndbpf_dropped_bytes_total{reason="fragment"} 0
+        ndbpf_dropped_bytes_total{reason="redirect_failed"} 0
+        ndbpf_dropped_bytes_total{reason="no_sa"} 0
+        ndbpf_dropped_bytes_total{reason="unknown_spi"} 0
+        ndbpf_dropped_bytes_total{reason="authentication"} 0
+        ndbpf_dropped_bytes_total{reason="replay"} 0
+        ndbpf_dropped_bytes_total{reason="esp_malformed"} 0
+        ndbpf_dropped_bytes_total{reason="sequence_exhausted"} 0
+        ndbpf_dropped_bytes_total{reason="reassembly_timeout"} 0
+        ndbpf_dropped_bytes_total{reason="reassembly_full"} 0
+        ndbpf_dropped_bytes_total{reason="too_big"} 0
+        ndbpf_dropped_bytes_total{reason="send_failed"} 0
+        ndbpf_dropped_bytes_total{reason="deliver_failed"} 0
+        ndbpf_dropped_bytes_total{reason="wrong_address"} 0
+        # HELP ndbpf_flows Connections in the flow table, by state.
+        # TYPE ndbpf_flows gauge
+        ndbpf_flows{state="clear"} 0
+        ndbpf_flows{state="secure"} 2
+        ndbpf_flows{state="exempt"} 0
+        # HELP ndbpf_flows_created_total Entries made in the flow table.
+        # TYPE ndbpf_flows_created_total counter
+        ndbpf_flows_created_total 0
+        # HELP ndbpf_flow_upgrades_total Clear connections that became protected.
+        # TYPE ndbpf_flow_upgrades_total counter
+        ndbpf_flow_upgrades_total 1
+        # HELP ndbpf_peers Peers known, by state.
+        # TYPE ndbpf_peers gauge
+        ndbpf_peers{state="unknown"} 0
+        ndbpf_peers{state="negotiating"} 0
+        ndbpf_peers{state="secured"} 1
+        ndbpf_peers{state="lost"} 0
+        ndbpf_peers{state="clear"} 4
+        # HELP ndbpf_peers_lost_total Peers whose last SA went.
+        # TYPE ndbpf_peers_lost_total counter
+        ndbpf_peers_lost_total 0
+        # HELP ndbpf_negotiations_running Key negotiations under way.
+        # TYPE ndbpf_negotiations_running gauge
+        ndbpf_negotiations_running 0
+        # HELP ndbpf_negotiations_started_total Key negotiations started by this host.
+        # TYPE ndbpf_negotiations_started_total counter
+        ndbpf_negotiations_started_total 0
+        # HELP ndbpf_negotiations_succeeded_total Key negotiations that ended with an SA pair.
+        # TYPE ndbpf_negotiations_succeeded_total counter
+        ndbpf_negotiations_succeeded_total 0
+        # HELP ndbpf_negotiations_failed_total Key negotiations that failed, by reason.
+        # TYPE ndbpf_negotiations_failed_total counter
+        ndbpf_negotiations_failed_total{reason="authentication"} 0
+        ndbpf_negotiations_failed_total{reason="no_answer"} 4
+        # HELP ndbpf_negotiations_over_budget_total Peers left clear because too many negotiations ran.
+        # TYPE ndbpf_negotiations_over_budget_total counter
+        ndbpf_negotiations_over_budget_total 0
+        # HELP ndbpf_negative_cache_hits_total Requests that the negative cache answered.
+        # TYPE ndbpf_negative_cache_hits_total counter
+        ndbpf_negative_cache_hits_total 0
+        # HELP ndbpf_first_packets_total Stored first packets, by what became of them.
+        # TYPE ndbpf_first_packets_total counter
+        ndbpf_first_packets_total{result="expired"} 0
+        ndbpf_first_packets_total{result="replayed"} 1
+        # HELP ndbpf_security_associations ESP SAs installed, by direction.
+        # TYPE ndbpf_security_associations gauge
+        ndbpf_security_associations{direction="in"} 1
+        ndbpf_security_associations{direction="out"} 1
+        # HELP ndbpf_rekeys_total SA pairs replaced before they expired.
+        # TYPE ndbpf_rekeys_total counter
+        ndbpf_rekeys_total 0
+        # HELP ndbpf_ike_datagrams_received_total IKE datagrams received.
+        # TYPE ndbpf_ike_datagrams_received_total counter
+        ndbpf_ike_datagrams_received_total 0
+        # HELP ndbpf_ike_datagrams_sent_total IKE datagrams sent.
+        # TYPE ndbpf_ike_datagrams_sent_total counter
+        ndbpf_ike_datagrams_sent_total 0
+        # HELP ndbpf_ike_datagrams_dropped_total IKE datagrams not processed, by reason.
+        # TYPE ndbpf_ike_datagrams_dropped_total counter
+        ndbpf_ike_datagrams_dropped_total{reason="malformed"} 0
+        # HELP ndbpf_events_lost_total Events that found the ring buffer full.
+        # TYPE ndbpf_events_lost_total counter
+        ndbpf_events_lost_total 0
+        # HELP ndbpf_peer_table_full_total Packets whose peer found no room in the peer table.
+        # TYPE ndbpf_peer_table_full_total counter
+        ndbpf_peer_table_full_total 0
+        # HELP ndbpf_mss_clamped_total TCP handshake packets whose MSS was lowered.
+        # TYPE ndbpf_mss_clamped_total counter
+        ndbpf_mss_clamped_total 0
+        # HELP ndbpf_fragmentation_allowed_total Packets whose don't-fragment bit was cleared for ESP.
+        # TYPE ndbpf_fragmentation_allowed_total counter
+        ndbpf_fragmentation_allowed_total 0
+
+        """
+}
