@@ -54,14 +54,12 @@ let package = Package(
         .executableTarget(
             name: "ndbpf",
             dependencies: [
-                "NDCore",
+                "NDCore", "NDDaemon", "NDDatapath", "NDDiscovery", "NDEngine", "NDLab", "NDPolicy", "NDTelemetry",
+                "CESP", "CNDABI", "CNDSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
-                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-                "Yams",
             ]),
-    ]
+    ],
+    swiftLanguageModes: [.v6]
 )

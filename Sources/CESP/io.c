@@ -4,8 +4,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
+#include <net/if.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -80,6 +82,41 @@ int nd_link_up(const char *name, int mtu, int tx_queue)
 	r.ifr_flags |= IFF_UP;
 	if (!error && ioctl(fd, SIOCSIFFLAGS, &r))
 		error = -errno;
+	close(fd);
+	return error;
+}
+
+int nd_link_dummy_address(const char *name)
+{
+	struct {
+		struct nlmsghdr header;
+		struct ifaddrmsg address;
+		struct rtattr attribute;
+		uint8_t value[4];
+	} request = {
+		.header = { .nlmsg_len = sizeof(request), .nlmsg_type = RTM_NEWADDR,
+			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK },
+		.address = { .ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_scope = RT_SCOPE_HOST,
+			     .ifa_index = if_nametoindex(name) },
+		.attribute = { .rta_len = RTA_LENGTH(4), .rta_type = IFA_LOCAL },
+		.value = { 192, 0, 0, 8 },
+	};
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+		char rest[512];
+	} answer;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (send(fd, &request, sizeof(request), 0) != sizeof(request))
+		error = -errno;
+	else if (recv(fd, &answer, sizeof(answer), 0) < (ssize_t)sizeof(answer.header))
+		error = -EIO;
+	else if (answer.header.nlmsg_type == NLMSG_ERROR)
+		error = answer.error.error;
 	close(fd);
 	return error;
 }

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -178,4 +179,9 @@ int nd_poll(const int *fds, int count, int timeout_ms)
 		if (p[i].revents)
 			ready |= 1 << i;
 	return ready;
+}
+
+void nd_stdout_by_line(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
 }

@@ -89,6 +89,17 @@ public final class Datapath: Sendable {
         try changeState()
     }
 
+    /// The policy in force; nil before the first commit.
+    public func currentPolicy() throws -> nd_policy? {
+        guard let id = policies.lookup(0), id != 0 else { return nil }
+        let fd = bpf_map_get_fd_by_id(id)
+        guard fd >= 0 else {
+            throw NDError("policy.read", "can't open the policy map: \(String(cString: strerror(errno)))")
+        }
+        defer { close(fd) }
+        return BPFMap<UInt32, nd_policy>(descriptor: fd, name: "nd_policy_slot").lookup(0)
+    }
+
     /// Sums over the CPUs.
     public func stats() -> nd_stats {
         var sum = nd_stats()

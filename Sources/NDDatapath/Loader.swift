@@ -108,6 +108,35 @@ public enum Loader {
         return record ?? LoadRecord()
     }
 
+    public static var filterPriorityShown: UInt32 { filterPriority }
+
+    /// Loads the programs and attaches one to the loopback for a moment: "tcx" or "clsact".
+    public static func probe() -> Result<String, NDError> {
+        var size = 0
+        let image = nd_object_tc(&size)
+        guard let object = nd_bpf_open(image, size, "nd_probe") else {
+            return .failure(NDError("load.object", "can't open the BPF object: \(String(cString: nd_bpf_log()))"))
+        }
+        defer { bpf_object__close(object) }
+        for name in ["nd_flows", "nd_peers"] {
+            if let map = bpf_object__find_map_by_name(object, name) { bpf_map__set_max_entries(map, 64) }
+        }
+        let loaded = bpf_object__load(object)
+        guard loaded == 0, let program = bpf_object__find_program_by_name(object, "nd_ingress") else {
+            return .failure(
+                NDError(
+                    "load.verifier", "the kernel refuses them: \(String(cString: strerror(-loaded)))",
+                    context: String(String(cString: nd_bpf_log()).suffix(500)),
+                    hint: "CAP_BPF and CAP_NET_ADMIN are needed, and Linux 5.17 or newer"))
+        }
+        let loopback = if_nametoindex("lo")
+        guard loopback != 0 else { return .success("clsact") }
+        // Without a policy the program passes everything.
+        let link = nd_tcx_attach(bpf_program__fd(program), Int32(loopback), true)
+        if link >= 0 { close(link) }
+        return .success(link >= 0 ? "tcx" : "clsact")
+    }
+
     // MARK: -
 
     private static func pinPrograms(_ instance: Instance, _ options: LoadOptions) throws {
@@ -135,6 +164,12 @@ public enum Loader {
         try FileManager.default.createDirectory(
             atPath: instance.pinDirectory, withIntermediateDirectories: true,
             attributes: [.posixPermissions: 0o700])
+        if let map = bpf_object__find_map_by_name(object, "nd_state") {
+            var state = nd_state()
+            state.abi = ND_ABI_VERSION
+            state.epoch = 1
+            try BPFMap<UInt32, nd_state>(descriptor: bpf_map__fd(map), name: "nd_state").update(0, state)
+        }
         for name in Datapath.mapNames {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__pin(map, instance.mapPin(name)) == 0

@@ -5,6 +5,9 @@ import NDCore
 
 /// Keeps the map of this host's addresses equal to the kernel's.
 public enum LocalAddresses {
+    /// RFC 7600 §4.8; nd0 carries it.
+    static let dummy = IPAddress(high: 0, low: 0xffff_c000_0008)
+
     /// Every address of this network namespace with what it is to the host.
     public static func current() -> [IPAddress: UInt32] {
         var first: UnsafeMutablePointer<ifaddrs>?
@@ -14,7 +17,8 @@ public enum LocalAddresses {
         var next = first
         while let entry = next {
             next = entry.pointee.ifa_next
-            if let address = address(entry.pointee.ifa_addr) {
+            // The device's dummy address belongs to no traffic.
+            if let address = address(entry.pointee.ifa_addr), address != dummy {
                 all[address, default: 0] |= ND_LOCAL_UNICAST
             }
             if entry.pointee.ifa_flags & UInt32(IFF_BROADCAST) != 0,

@@ -30,6 +30,7 @@ public final class Lab: @unchecked Sendable {
     private let prefix: String
     private var namespaces: [String] = []
     private var daemons: [DaemonProcess] = []
+    var daemonProcesses: [DaemonProcess] { daemons }
 
     /// `tag` keeps labs of one process apart; mtu is every interface's.
     public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma"], mtu: Int = 1500) throws {
@@ -153,12 +154,15 @@ public final class Lab: @unchecked Sendable {
     public func close() {
         for daemon in daemons { daemon.kill() }
         daemons = []
-        for host in hosts {
+        for host in hosts where !namespaces.isEmpty {
             _ = try? Shell.run(Lab.ownBinary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
         }
         for namespace in namespaces { _ = try? Shell.run("ip", "netns", "del", namespace) }
         namespaces = []
-        try? FileManager.default.removeItem(atPath: directory)
+        // For whoever looks for the cause of a failure: the daemons' logs.
+        if ProcessInfo.processInfo.environment["NDBPF_LAB_KEEP"] == nil {
+            try? FileManager.default.removeItem(atPath: directory)
+        }
     }
 
     /// The ndbpf binary: this process itself, or the one that the environment names (tests).

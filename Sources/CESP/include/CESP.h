@@ -59,6 +59,11 @@ int nd_tun_open(const char *name, unsigned *offloads);
 int nd_tun_persist(int fd, bool persist);
 int nd_link_up(const char *name, int mtu, int tx_queue);
 
+/* Gives the device 192.0.0.8/32, the IPv4 dummy address (RFC 7600 §4.8), of host scope so that
+ * nothing is ever sent from it. Loose reverse-path filtering drops everything that arrives on a
+ * device without an IPv4 address (measured on 6.18). */
+int nd_link_dummy_address(const char *name);
+
 struct nd_addr16 {
 	uint8_t bytes[16]; /* IPv4 mapped */
 };

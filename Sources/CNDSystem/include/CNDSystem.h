@@ -30,6 +30,9 @@ int nd_raw_sender_open(bool ipv6);
 int nd_raw_send(int fd, const void *packet, size_t size, bool ipv6);
 int nd_icmp_error_open(bool ipv6);
 
+/* Lines show as they are printed, also through a pipe. */
+void nd_stdout_by_line(void);
+
 /* Waits until one of the descriptors is readable; bit i of the result is descriptor i. */
 int nd_poll(const int *fds, int count, int timeout_ms);
 

@@ -76,6 +76,7 @@ public final class UserEngine: Engine {
                         throw NDError("engine.tun", "can't keep \(name): \(String(cString: strerror(-persistent)))")
                     }
                     try configure(name)
+                    try bringUp(name)
                 }
             }
             for (index, tun) in tuns.enumerated() {
@@ -96,10 +97,6 @@ public final class UserEngine: Engine {
     }
 
     private func configure(_ name: String) throws {
-        let up = nd_link_up(name, 65_535, 1000)
-        guard up == 0 else {
-            throw NDError("engine.link", "can't bring \(name) up: \(String(cString: strerror(-up)))")
-        }
         // Decrypted packets arrive on nd0 while their route back is the real interface: reverse-path
         // filtering must be loose there. The kernel takes the larger of `all` and the device's.
         try set("ipv4/conf/\(name)/rp_filter", "2")
@@ -109,6 +106,17 @@ public final class UserEngine: Engine {
         try set("ipv6/conf/\(name)/accept_ra", "0")
         try set("ipv6/conf/\(name)/autoconf", "0")
         try set("ipv6/conf/\(name)/router_solicitations", "0")
+    }
+
+    private func bringUp(_ name: String) throws {
+        let up = nd_link_up(name, 65_535, 1000)
+        guard up == 0 else {
+            throw NDError("engine.link", "can't bring \(name) up: \(String(cString: strerror(-up)))")
+        }
+        let addressed = nd_link_dummy_address(name)
+        guard addressed == 0 else {
+            throw NDError("engine.link", "can't give \(name) an address: \(String(cString: strerror(-addressed)))")
+        }
     }
 
     private func set(_ key: String, _ value: String) throws {

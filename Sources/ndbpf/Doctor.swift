@@ -1,0 +1,122 @@
+import ArgumentParser
+import CESP
+import CNDSystem
+import Foundation
+import NDCore
+import NDDatapath
+import NDEngine
+import NDTelemetry
+
+struct Doctor: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "What this kernel can do, what is missing, and what to do about it.",
+        discussion: "Tries instead of guessing, changes nothing that stays. Exit code 1 when ndbpf can't work here.")
+
+    @OptionGroup var options: GlobalOptions
+
+    struct Finding: Encodable {
+        var check: String
+        /// "ok", "note" (works, but), "bad" (can't work).
+        var verdict: String
+        var found: String
+        var advice: String?
+    }
+
+    func run() throws {
+        let findings = Self.examine()
+        if options.json {
+            print(try JSONOutput.text("doctor", findings))
+        } else {
+            for finding in findings {
+                print("\(finding.verdict.padding(toLength: 5, withPad: " ", startingAt: 0)) \(finding.check): \(finding.found)")
+                if let advice = finding.advice { print("      do: \(advice)") }
+            }
+        }
+        let bad = findings.filter { $0.verdict == "bad" }.count
+        if !options.json { print(bad == 0 ? "ndbpf can work here." : "ndbpf can't work here: \(bad) findings above.") }
+        if bad > 0 { throw ExitCode(1) }
+    }
+
+    static func examine() -> [Finding] {
+        var findings: [Finding] = []
+        func add(_ check: String, _ verdict: String, _ found: String, _ advice: String? = nil) {
+            findings.append(Finding(check: check, verdict: verdict, found: found, advice: advice))
+        }
+        var name = utsname()
+        uname(&name)
+        let release = withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        add("kernel", "ok", release)
+        guard geteuid() == 0 else {
+            add("privileges", "bad", "not root", "run with sudo")
+            return findings
+        }
+        add("privileges", "ok", "root")
+        do {
+            try Instance.prepareFileSystem()
+            add("bpffs", "ok", "mounted on \(Instance.bpffs)")
+        } catch {
+            add("bpffs", "bad", "\(error)", "mount -t bpf bpf \(Instance.bpffs)")
+        }
+        switch Loader.probe() {
+        case .success(let kind):
+            add("BPF programs", "ok", "the verifier takes them")
+            add(
+                "attachment", kind == "tcx" ? "ok" : "note",
+                kind == "tcx" ? "TCX links" : "clsact (TCX came with Linux 6.6)",
+                kind == "tcx" ? nil : "works; a filter of priority \(Loader.filterPriorityShown) is used")
+        case .failure(let error):
+            add("BPF programs", "bad", "\(error)", error.hint)
+        }
+        var offloads: UInt32 = 0
+        let tun = nd_tun_open("nd-doctor", &offloads)
+        if tun >= 0 {
+            close(tun)
+            add(
+                "TUN (user engine)", offloads == 2 ? "ok" : "note",
+                offloads == 2 ? "multi-queue, TSO and USO" : "multi-queue, TSO; no USO (came with Linux 6.2)")
+        } else {
+            add("TUN (user engine)", "bad", String(cString: strerror(-tun)), "modprobe tun")
+        }
+        let native = nd_esp_open(false, 0, 4096)
+        if native >= 0 { close(native) }
+        add(
+            "raw sockets", native >= 0 ? "ok" : "bad", native >= 0 ? "usable" : String(cString: strerror(-native)),
+            native >= 0 ? nil : "CAP_NET_RAW is needed")
+        for port: UInt16 in [500, 4500] {
+            let fd = Traffic.tryPort(port)
+            add(
+                "UDP \(port)", fd == 0 ? "ok" : "note", fd == 0 ? "free" : String(cString: strerror(fd)),
+                fd == 0 ? nil : "if it is not ndbpf itself, stop the other IKE daemon: ss -ulpn 'sport = :\(port)'")
+        }
+        add(
+            "AEAD", nd_ipsec_mb_usable() ? "ok" : "note",
+            nd_ipsec_mb_usable() ? "ipsec-mb (AES-NI, AVX)" : "OpenSSL only",
+            nd_ipsec_mb_usable() ? nil : "works, slower: ipsec-mb wants an x86-64 CPU with AES-NI and AVX")
+        add(
+            "kernel ESP", "note", access("/proc/net/xfrm_stat", F_OK) == 0 ? "the kernel has the XFRM framework" : "no XFRM in this kernel",
+            "this version uses the user engine in any case")
+        let writable = access("/proc/sys/net/ipv4/conf/all/rp_filter", W_OK) == 0
+        add(
+            "sysctl", writable ? "ok" : "bad", writable ? "/proc/sys is writable" : "/proc/sys is read-only",
+            writable ? nil : "in a container: mount /proc/sys writable")
+        return findings
+    }
+}
+
+enum Traffic {
+    /// 0 when a UDP socket can have the port, else the error.
+    static func tryPort(_ port: UInt16) -> Int32 {
+        let fd = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        guard fd >= 0 else { return errno }
+        defer { close(fd) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(fd, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        return result == 0 ? 0 : errno
+    }
+}

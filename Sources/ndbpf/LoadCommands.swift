@@ -1,0 +1,144 @@
+import ArgumentParser
+import Foundation
+import Logging
+import NDCore
+import NDDaemon
+import NDDatapath
+import NDEngine
+import NDPolicy
+import NDTelemetry
+import ServiceLifecycle
+
+struct DatapathOptions: ParsableArguments {
+    @Option(help: "The policy file.")
+    var policy = "/etc/ndbpf/policy.yaml"
+
+    @Option(name: [.customLong("interface"), .customShort("i")], help: "Interface to protect, instead of the policy's; may be repeated.")
+    var interfaces: [String] = []
+
+    @Option(help: "Entries of the flow table: 1024 to 4194304.")
+    var flows: UInt32 = 65_536
+
+    @Option(help: "Entries of the peer table: 64 to 1048576.")
+    var peers: UInt32 = 65_536
+
+    @Flag(help: "Attach with clsact even where the kernel has TCX.")
+    var clsact = false
+
+    func validate() throws {
+        guard (1024...4_194_304).contains(flows) else { throw ValidationError("--flows is 1024 to 4194304") }
+        guard (64...1_048_576).contains(peers) else { throw ValidationError("--peers is 64 to 1048576") }
+    }
+}
+
+struct Load: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Load the BPF programs, attach them and pin everything.",
+        discussion:
+            "The datapath enforces from then on, with or without a daemon: new clear inbound flows are dropped as the policy says.")
+
+    @OptionGroup var options: GlobalOptions
+    @OptionGroup var datapath: DatapathOptions
+
+    func run() throws {
+        let instance = try Instance(options.instance)
+        let policy = try Policy.load(path: datapath.policy)
+        let value = try policy.compiled().abiPolicy(generation: 1)
+        var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
+        load.flows = datapath.flows
+        load.peers = datapath.peers
+        load.forceClsact = datapath.clsact
+        var record = try Loader.load(instance, policy: value, options: load)
+        record.policyFile = datapath.policy
+        record.networkNamespace = options.netns
+        try record.write(instance)
+        if options.json {
+            print(try JSONOutput.text("load", record))
+            return
+        }
+        for attachment in record.attachments {
+            print("attached to \(attachment.interface) \(attachment.direction) by \(attachment.kind)")
+        }
+        print("loaded instance \(instance.name), pinned under \(instance.pinDirectory)")
+        print("next: ndbpf run --policy \(datapath.policy)\(instance.name == "default" ? "" : " --instance \(instance.name)")")
+    }
+}
+
+struct Unload: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Take back everything that load and run did: programs, pins, nd0.")
+
+    @OptionGroup var options: GlobalOptions
+
+    func run() throws {
+        let instance = try Instance(options.instance)
+        guard instance.isLoaded || LoadRecord.read(instance) != nil else {
+            throw NDError(
+                "instance.not-loaded", "instance '\(instance.name)' is not loaded", hint: "nothing was changed")
+        }
+        let lock = try DaemonLock.take(instance)
+        defer { close(lock) }
+        let record = try Loader.unload(instance)
+        let device = record.device.map { UserEngine.removeDevice($0) } ?? false
+        unlink("\(instance.runDirectory)/daemon.lock")
+        rmdir(instance.runDirectory)
+        rmdir("/run/ndbpf")
+        if options.json {
+            print(try JSONOutput.text("unload", record))
+        } else {
+            print(
+                "unloaded instance \(instance.name)\(device ? ", removed \(record.device ?? "")" : ""): traffic is as without ndbpf")
+        }
+    }
+}
+
+struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the daemon; loads the datapath first where it is not loaded.",
+        discussion:
+            "When it stops the datapath stays and enforces: secured connections never fall back to clear. `ndbpf unload` takes it away.")
+
+    @OptionGroup var options: GlobalOptions
+    @OptionGroup var datapath: DatapathOptions
+
+    @Option(help: "Name of the device that encrypts.")
+    var device = "nd0"
+
+    @Flag(help: "Unload when the daemon stops.")
+    var unloadOnExit = false
+
+    @Option(help: "Log level: trace, debug, info, notice, warning, error.")
+    var logLevel: String = "info"
+
+    @Option(help: "Write keys to this file, for a packet dissector. Whoever reads it can decrypt.")
+    var debugKeyLog: String?
+
+    func validate() throws {
+        guard Logger.Level(rawValue: logLevel) != nil else {
+            throw ValidationError("--log-level is trace, debug, info, notice, warning or error")
+        }
+    }
+
+    func run() async throws {
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        var log = Logger(label: "ndbpf")
+        log.logLevel = Logger.Level(rawValue: logLevel) ?? .info
+        guard geteuid() == 0 else {
+            throw NDError("run.permission", "the daemon needs root", hint: "run with sudo, or as a service")
+        }
+        var daemonOptions = DaemonOptions(
+            instance: try Instance(options.instance), policyFile: datapath.policy, version: ndbpfVersion)
+        daemonOptions.interfaces = datapath.interfaces
+        daemonOptions.flows = datapath.flows
+        daemonOptions.peers = datapath.peers
+        daemonOptions.forceClsact = datapath.clsact
+        daemonOptions.unloadOnExit = unloadOnExit
+        daemonOptions.keyLogFile = debugKeyLog
+        daemonOptions.device = device
+        daemonOptions.networkNamespace = options.netns
+        let daemon = try Daemon(daemonOptions, log: log)
+        let services = ServiceGroup(
+            services: [daemon], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
+        try await services.run()
+    }
+}

@@ -1,2 +1,0 @@
-import NDCore
-print(Instant.now())
