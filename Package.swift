@@ -60,6 +60,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
+        .testTarget(name: "NDCryptoTests", dependencies: ["NDCrypto", "NDCore"], exclude: ["Fixtures"]),
+        .testTarget(name: "NDWireTests", dependencies: ["NDWire", "NDCore"]),
+        .testTarget(
+            name: "NDKeyingTests", dependencies: ["NDKeying", "NDWire", "NDCrypto", "NDCore"], exclude: ["Fixtures"]),
+        .testTarget(name: "NDPolicyTests", dependencies: ["NDPolicy", "NDCore", "CNDABI"]),
+        .testTarget(name: "NDDiscoveryTests", dependencies: ["NDDiscovery", "NDCore"]),
+        .testTarget(name: "NDTelemetryTests", dependencies: ["NDTelemetry", "NDCore", "CNDABI"]),
+        .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore"]),
+        .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -75,7 +75,7 @@ extension NDDiscovery.RemovalReason {
         case .expired: self = .expired
         case .deletedByPeer: self = .deletedByPeer
         case .administrative, .shutdown, .policyChange: self = .deletedLocally
-        case .initialContact: self = .replaced
+        case .initialContact, .superseded: self = .replaced
         case .unconfirmed: self = .dead
         }
     }

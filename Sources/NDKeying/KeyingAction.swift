@@ -78,6 +78,8 @@ public enum RemovalReason: String, Sendable, Hashable, CaseIterable {
     /// As responder: neither message 3 nor a packet came.
     case unconfirmed
     case policyChange = "policy_change"
+    /// The oldest of more pairs with one peer than `KeyingLimits.pairsPerPeer`.
+    case superseded
 }
 
 public enum KeyingFailure: Hashable, Sendable, CustomStringConvertible {

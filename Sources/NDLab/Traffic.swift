@@ -336,3 +336,11 @@ extension Traffic {
         return (answer.reduce(0) { $0 << 8 | UInt64($1) }, stall)
     }
 }
+
+extension Traffic {
+    /// One datagram from an unconnected socket. `viaEth0` for destinations that need an interface.
+    public static func sendUDP(_ fd: Int32, _ bytes: [UInt8], to: Endpoint, viaEth0: Bool = false) {
+        if viaEth0 { setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 5) }
+        _ = withAddress(to) { sendto(fd, bytes, bytes.count, 0, $0, $1) }
+    }
+}

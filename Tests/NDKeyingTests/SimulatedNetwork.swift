@@ -140,6 +140,12 @@ final class SimulatedNetwork {
     /// Removes and returns a flying packet, for tests that choose the order themselves.
     func take(_ index: Int) -> Packet { flying.remove(at: index) }
 
+    /// Time passes and timers fire, but nothing arrives.
+    func pause(_ span: Span) {
+        now = now.advanced(by: span)
+        for host in hosts { apply(host, host.machine.timerFired(now: now)) }
+    }
+
     private var nextEvent: Instant? {
         (flying.map(\.at) + hosts.compactMap(\.machine.nextDeadline)).min()
     }

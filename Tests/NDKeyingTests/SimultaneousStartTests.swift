@@ -6,59 +6,95 @@ import Testing
 @testable import NDKeying
 
 @Suite struct SimultaneousStartTests {
-    /// One run in which every choice (whose event comes next) is taken from `choices`; returns how
-    /// many alternatives each step had.
-    private func explore(seed: UInt64, choices: [Int]) -> (widths: [Int], SimulatedHost, SimulatedHost, SimulatedNetwork) {
-        let (a, b, net) = pair(seed: seed)
+    struct Scenario: Sendable, CustomTestStringConvertible {
+        var seed: UInt64
+        /// Both hosts already share an ISAKMP SA.
+        var mainMode: Bool
+        /// How often time may pass a retransmission in the midst of it.
+        var pauses: Int
+        var testDescription: String { "seed \(seed), main mode \(mainMode), \(pauses) pauses" }
+    }
+
+    static let scenarios = (1...8).flatMap { seed in
+        [false, true].flatMap { mode in [0, 1, 3].map { Scenario(seed: seed, mainMode: mode, pauses: $0) } }
+    }
+
+    private enum Step { case start, pause, deliver(Int) }
+
+    /// One run in which every choice (what happens next) is taken from `choices`; returns how many
+    /// alternatives each step had. Any datagram in flight may be the next to arrive.
+    private func explore(
+        _ scenario: Scenario, choices: [Int]
+    ) -> (widths: [Int], SimulatedHost, SimulatedHost, SimulatedNetwork) {
+        let (a, b, net) = pair(seed: scenario.seed)
+        if scenario.mainMode {
+            net.negotiate(a, b)
+            net.run(for: .seconds(5))
+        }
         var widths: [Int] = []
-        net.negotiate(a, b)
         var started = false
+        var pauses = scenario.pauses
+        net.negotiate(a, b)
         while true {
-            // First datagram of each direction: a path keeps its order.
-            var events: [Int] = []
-            for host in [a, b] {
-                if let index = net.flying.firstIndex(where: { $0.from.address == host.address }) { events.append(index) }
-            }
-            if !started { events.append(-1) }
-            guard !events.isEmpty else { break }
-            let choice = widths.count < choices.count ? choices[widths.count] : 0
-            widths.append(events.count)
-            if events[choice] < 0 {
+            var steps: [Step] = net.flying.indices.prefix(3).map { .deliver($0) }
+            if !started { steps.append(.start) }
+            guard !steps.isEmpty else { break }
+            if pauses > 0 { steps.append(.pause) }
+            let choice = (widths.count < choices.count ? choices[widths.count] : 0) % steps.count
+            widths.append(steps.count)
+            switch steps[choice] {
+            case .start:
                 started = true
                 net.negotiate(b, a)
-            } else {
-                net.deliver(net.take(events[choice]))
+            case .pause:
+                pauses -= 1
+                net.pause(.milliseconds(1100))
+            case .deliver(let index): net.deliver(net.take(index))
             }
         }
         return (widths, a, b, net)
     }
 
-    @Test(arguments: [1, 2, 3, 4])
-    func `all interleavings of two starts end with working SAs and never fail`(seed: UInt64) {
+    @Test(arguments: scenarios)
+    func `all interleavings of two starts end with working SAs and never fail`(scenario: Scenario) {
+        let random = SeededRandom(scenario.seed)
         var choices: [Int] = []
-        var runs = 0, single = 0, most = 0
+        var runs = 0, fewest = 0, most = 0
+        let before = scenario.mainMode ? 1 : 0
         while true {
-            let (widths, a, b, net) = explore(seed: seed, choices: choices)
+            let (widths, a, b, net) = explore(scenario, choices: choices)
             runs += 1
+            for _ in 0..<8 {
+                net.run(for: .milliseconds(500))
+                net.sendData(a, b)
+                net.sendData(b, a)
+            }
             net.run(for: .seconds(60))
-            let first = a.established.count, second = b.established.count
-            #expect(first >= 1 && second >= 1, "\(choices)")
+            #expect(a.established.count > before && b.established.count > before, "\(choices)")
             #expect(a.failures.isEmpty && b.failures.isEmpty, "\(choices)")
             #expect(net.bothWays(a, b), "\(choices)")
-            #expect(a.machine.negotiations.isEmpty && b.machine.negotiations.isEmpty)
-            #expect(a.machine.reservedSPIs.isEmpty && b.machine.reservedSPIs.isEmpty)
-            most = max(most, a.installs, b.installs)
-            if a.installs == 1, b.installs == 1 { single += 1 }
+            #expect(a.machine.negotiations.isEmpty && b.machine.negotiations.isEmpty, "\(choices)")
+            #expect(a.machine.reservedSPIs.isEmpty && b.machine.reservedSPIs.isEmpty, "\(choices)")
+            most = max(most, a.installs - before, b.installs - before)
+            if a.installs == before + 1, b.installs == before + 1 { fewest += 1 }
+            if scenario.pauses > 0 {
+                // With time passing the tree is too large: walk it at random.
+                guard runs < 300 else { break }
+                choices = (0..<60).map { _ in random.below(12) }
+                continue
+            }
             // The next leaf of the tree.
-            var next = Array((choices + [Int](repeating: 0, count: max(0, widths.count - choices.count))).prefix(widths.count))
+            var next = Array(
+                (choices + [Int](repeating: 0, count: max(0, widths.count - choices.count))).prefix(widths.count))
             while let last = next.last, last + 1 >= widths[next.count - 1] { next.removeLast() }
-            guard !next.isEmpty, runs < 5000 else { break }
+            guard !next.isEmpty, runs < 1500 else { break }
             next[next.count - 1] += 1
             choices = next
         }
-        print("seed \(seed): \(runs) interleavings, \(single) with one pair, at most \(most)")
-        #expect(runs > 10 && most <= 2)
-        #expect(single * 10 >= runs * 9)
+        // Tries that were given up while nothing arrived leave an unconfirmed pair behind.
+        #expect(most <= (scenario.pauses < 3 ? 2 : 3))
+        #expect(fewest > 0)
+        if scenario.pauses == 0, !scenario.mainMode { #expect(fewest * 10 >= runs * 9) }
     }
 
     @Test func `crossing starts give one main mode and one pair`() {

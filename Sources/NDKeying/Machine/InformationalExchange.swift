@@ -79,12 +79,15 @@ extension KeyingMachine {
             // The sender names what it receives on: our outbound SPI.
             let named = Set(delete.spis.map { $0.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } })
             for spi in peers[mode.addresses]?.pairs ?? [] {
-                guard let pair = pairs[spi], named.contains(pair.result.outboundSPI) else { continue }
+                guard let pair = pairs[spi], named.contains(pair.result.outboundSPI),
+                    pair.established.identity == mode.association?.identity
+                else { continue }
                 removePair(spi, .deletedByPeer)
             }
         case (ProtocolID.isakmp, 16):
             for id in peers[mode.addresses]?.mainModes ?? [] {
-                guard let named = mainModeRecords[id], named.association != nil,
+                guard let named = mainModeRecords[id], let association = named.association,
+                    association.identity == mode.association?.identity,
                     delete.spis.contains(named.cookies.bytes)
                 else { continue }
                 retire(named)

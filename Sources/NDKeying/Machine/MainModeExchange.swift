@@ -21,8 +21,7 @@ extension KeyingMachine {
             id: makeMainModeID(), role: .initiator, cookies: CookiePair(initiator: cookie, responder: 0),
             local: Endpoint(peer.local, configuration.isakmpPort),
             remote: Endpoint(peer.remote, configuration.isakmpPort), phase: .negotiating(.proposalSent(state)),
-            started: now, transmission: Transmission(message, configuration.retransmission, now),
-            lastUsed: now)
+            started: now, transmission: Transmission(message, configuration.retransmission, now))
         mainModeRecords[mode.id] = mode
         byCookies[mode.cookies] = mode.id
         ownInitiatorCookies.insert(cookie)
@@ -98,7 +97,6 @@ extension KeyingMachine {
         }
         var mode = old
         mode.hint = nil
-        mode.lastUsed = now
         mode.answered = AnsweredRequest(digest: arrival.digest, reply: step.reply)
         // The peer may have moved to other ports (RFC 3947 §4); what it proved counts.
         mode.local = arrival.local
@@ -127,6 +125,7 @@ extension KeyingMachine {
         case .established(let association):
             mode.phase = .established(association)
             mode.transmission = nil
+            mode.established = now
             mode.expires = now.advanced(by: association.lifetime.span(own: configuration.mainModeLifetime))
             mainModeRecords[mode.id] = mode
             mainModeEstablished(mode, association, step)
@@ -142,14 +141,14 @@ extension KeyingMachine {
             .isakmp(
                 initiatorCookie: [UInt8](u64: mode.cookies.initiator),
                 encryptionKey: association.encryptionKey))
-        if step.initialContact { initialContact(mode) }
         if let reply = step.reply { transmit(reply, from: mode.local, to: mode.remote) }
+        if step.initialContact { initialContact(mode, association.identity) }
         schedule(mode)
         event(
             .info, "main-mode.established",
             "main mode with \(mode.remote) established as \(mode.role.rawValue), \(association.suite), "
                 + "identity \(association.identity)", mode.addresses)
-        limitMainModes(mode.addresses)
+        limitMainModes(mode.addresses, association.identity)
         continueNegotiations(after: mode)
     }
 
@@ -191,7 +190,7 @@ extension KeyingMachine {
                 cookies: CookiePair(initiator: header.initiatorCookie, responder: cookie),
                 local: arrival.local, remote: arrival.remote, phase: .negotiating(.proposalAnswered(state)),
                 started: now, expires: now.advanced(by: configuration.limits.halfOpenTimeout),
-                answered: AnsweredRequest(digest: arrival.digest, reply: reply), lastUsed: now)
+                answered: AnsweredRequest(digest: arrival.digest, reply: reply))
             mainModeRecords[mode.id] = mode
             byCookies[mode.cookies] = mode.id
             updatePeer(addresses) { $0.mainModes.append(mode.id) }
@@ -236,7 +235,7 @@ extension KeyingMachine {
         return false
     }
 
-    private mutating func releaseHalfOpen(_ source: IPAddress) {
+    mutating func releaseHalfOpen(_ source: IPAddress) {
         halfOpen = max(0, halfOpen - 1)
         let left = halfOpenBySource[source, default: 0] - 1
         halfOpenBySource[source] = left > 0 ? left : nil
@@ -275,127 +274,6 @@ extension KeyingMachine {
             else { continue }
             if case .identitySent = state { continue }
             removeMainMode(id)
-        }
-    }
-
-    // MARK: Time
-
-    mutating func schedule(_ mode: MainMode) {
-        let at = [mode.transmission?.next, mode.expires].compactMap { $0 }.min()
-        if let at { timers.set(.mainMode(mode.id), at) } else { timers.cancel(.mainMode(mode.id)) }
-    }
-
-    mutating func mainModeTimer(_ id: MainModeID) {
-        guard var mode = mainModeRecords[id] else { return }
-        if let expires = mode.expires, expires <= now {
-            if mode.isNegotiating {
-                counters.count(.halfOpenExpired)
-                removeMainMode(id)
-            } else {
-                event(.info, "main-mode.expired", "main mode with \(mode.remote) expired", mode.addresses)
-                closeMainMode(id, tellPeer: !mode.closing)
-            }
-            return
-        }
-        guard var transmission = mode.transmission, transmission.next <= now else { return schedule(mode) }
-        if let hint = mode.hint { return failMainMode(id, hint) }
-        if mode.isUnanswered {
-            if mode.stopRetransmitting { return failMainMode(id, .noAnswer) }
-            if let until = mode.yieldedUntil, now < until, peerMainModeUnderWay(mode.addresses) {
-                mode.transmission?.next = until
-                mainModeRecords[id] = mode
-                return schedule(mode)
-            }
-        }
-        guard transmission.attempts < configuration.retransmission.tries else {
-            return failMainMode(id, mode.isUnanswered ? .noAnswer : .timedOut)
-        }
-        transmission.repeated(configuration.retransmission, now)
-        mode.transmission = transmission
-        mainModeRecords[id] = mode
-        counters.count(.retransmissionsSent)
-        transmit(transmission.message, from: mode.local, to: mode.remote)
-        schedule(mode)
-    }
-
-    func peerMainModeUnderWay(_ addresses: AddressPair) -> Bool {
-        (peers[addresses]?.mainModes ?? []).contains {
-            guard let mode = mainModeRecords[$0] else { return false }
-            return mode.role == .responder && mode.isNegotiating
-        }
-    }
-
-    // MARK: Ends
-
-    mutating func failMainMode(_ id: MainModeID, _ reason: KeyingFailure) {
-        guard let mode = mainModeRecords[id] else { return }
-        removeMainMode(id)
-        let waiting = (peers[mode.addresses]?.negotiations ?? []).filter {
-            negotiations[$0]?.step == .mainMode(id)
-        }
-        for peer in waiting {
-            // The peer's own exchange may have brought what ours could not.
-            if let other = usableMainMode(mode.addresses) {
-                startQuickMode(peer, other, reused: true)
-            } else {
-                failNegotiation(peer, reason)
-            }
-        }
-    }
-
-    /// Ends an ISAKMP SA; its pairs live on ([MS-IKEE] §3.8).
-    mutating func closeMainMode(_ id: MainModeID, tellPeer: Bool) {
-        guard let mode = mainModeRecords[id] else { return }
-        if tellPeer, let association = mode.association {
-            counters.count(.deletesSent)
-            sendInformational(
-                mode, association,
-                [
-                    .delete(
-                        DeletePayload(
-                            protocolID: ProtocolID.isakmp, spiSize: 16, spis: [mode.cookies.bytes]))
-                ])
-        }
-        removeMainMode(id)
-        restartNegotiations(thatUsed: id, mode.addresses)
-    }
-
-    /// Forgets it with its phase-2 exchanges, silently.
-    mutating func removeMainMode(_ id: MainModeID) {
-        guard let mode = mainModeRecords.removeValue(forKey: id) else { return }
-        byCookies[mode.cookies] = nil
-        if mode.role == .initiator { ownInitiatorCookies.remove(mode.cookies.initiator) }
-        if mode.role == .responder, mode.isNegotiating { releaseHalfOpen(mode.remote.address) }
-        timers.cancel(.mainMode(id))
-        updatePeer(mode.addresses) { $0.mainModes.removeAll { $0 == id } }
-        for messageID in mode.quickModes {
-            removeQuickMode(QuickModeID(mainMode: id, messageID: messageID))
-        }
-    }
-
-    private mutating func limitMainModes(_ addresses: AddressPair) {
-        let established = (peers[addresses]?.mainModes ?? []).filter {
-            mainModeRecords[$0]?.association != nil
-        }
-        for id in established.dropLast(configuration.limits.mainModesPerPeer) {
-            closeMainMode(id, tellPeer: true)
-        }
-    }
-
-    /// The peer knows of nothing older than this exchange (RFC 2407 §4.6.3.3). What was agreed on
-    /// while it ran stays: with simultaneous starts the notify may be out of date.
-    private mutating func initialContact(_ mode: MainMode) {
-        counters.count(.initialContacts)
-        guard let index = peers[mode.addresses] else { return }
-        for spi in index.pairs {
-            guard let pair = pairs[spi], pair.created < mode.started else { continue }
-            removePair(spi, .initialContact)
-        }
-        for id in index.mainModes where id != mode.id {
-            guard let other = mainModeRecords[id], other.association != nil, other.started < mode.started
-            else { continue }
-            removeMainMode(id)
-            restartNegotiations(thatUsed: id, mode.addresses)
         }
     }
 }

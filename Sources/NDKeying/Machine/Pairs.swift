@@ -83,6 +83,14 @@ extension KeyingMachine {
         removePair(spi, pair.confirmed ? .expired : .unconfirmed)
     }
 
+    /// A peer whose deletes got lost must not lock itself out: its oldest pair makes room.
+    mutating func limitPairs(_ addresses: AddressPair) {
+        for spi in (peers[addresses]?.pairs ?? []).dropLast(configuration.limits.pairsPerPeer) {
+            sendDelete(spi)
+            removePair(spi, .superseded)
+        }
+    }
+
     mutating func removePair(_ spi: UInt32, _ reason: RemovalReason) {
         guard let pair = pairs.removeValue(forKey: spi) else { return }
         timers.cancel(.pair(spi))

@@ -24,7 +24,6 @@ extension KeyingMachine {
             quickModeRecords[id] = quick
             mainModeRecords[mode.id]?.quickModes.insert(messageID)
             mainModeRecords[mode.id]?.messageIDs.insert(messageID)
-            mainModeRecords[mode.id]?.lastUsed = now
             negotiations[peer]?.step = .quickMode(id)
             timers.cancel(.negotiation(peer))
             counters.count(.quickModesInitiated)
@@ -54,11 +53,13 @@ extension KeyingMachine {
         let header = arrival.message.header
         guard header.messageID != 0 else { return drop(.badMessageID) }
         guard case .encrypted = arrival.message.content else { return drop(.badFlags) }
-        guard let mode = mainMode(for: arrival), let association = mode.association else {
+        guard let mode = mainMode(for: arrival) else {
             drop(.unknownExchange)
             // Tells a peer whose SA outlived our restart that it should begin anew.
             return hintError(.invalidCookie, arrival)
         }
+        // The peer may be ahead: message 6 is still to come.
+        guard let association = mode.association else { return drop(.unexpectedMessage) }
         guard mode.remote.address == arrival.remote.address, mode.local.address == arrival.local.address else {
             return drop(.addressMismatch)
         }
@@ -125,8 +126,7 @@ extension KeyingMachine {
         guard !mode.messageIDs.contains(id.messageID) else { return drop(.replayedMessageID) }
         guard !mode.closing else { return drop(.unexpectedMessage) }
         guard mode.quickModes.count < configuration.limits.quickModesPerMainMode,
-            pairs.count + reservedSPIs.count < configuration.limits.pairs,
-            (peers[mode.addresses]?.pairs.count ?? 0) < configuration.limits.pairsPerPeer
+            pairs.count + reservedSPIs.count < configuration.limits.pairs
         else { return drop(.limit) }
         var verified = false
         do {
@@ -150,12 +150,12 @@ extension KeyingMachine {
                 answered: AnsweredRequest(digest: arrival.digest, reply: reply))
             quickModeRecords[id] = quick
             mainModeRecords[id.mainMode]?.quickModes.insert(id.messageID)
-            mainModeRecords[id.mainMode]?.lastUsed = now
             counters.count(.quickModesAnswered)
             timers.set(.quickMode(id), now.advanced(by: configuration.limits.halfOpenTimeout))
             install(result, quick, association, arrival, started: firstUse(mode) ? mode.started : now)
             transmit(reply, from: arrival.local, to: arrival.remote)
             yieldOwnQuickModes(to: mode)
+            limitPairs(mode.addresses)
         } catch {
             count(error)
             // The peer is authenticated: it gets a protected answer.
@@ -245,7 +245,8 @@ extension KeyingMachine {
         if quick.hint != nil || transmission.attempts >= tries {
             let failure = quick.hint ?? .timedOut
             removeQuickMode(id)
-            if quick.reusedMainMode, negotiations[quick.peer]?.restarted == false {
+            let unknownThere = failure == .peerRefused(.invalidCookie)
+            if quick.reusedMainMode || unknownThere, negotiations[quick.peer]?.restarted == false {
                 // The peer may have lost the ISAKMP SA; silence is all it can answer with then.
                 event(
                     .info, "main-mode.stale", "no answer under the main mode with \(mode.remote), beginning anew",

@@ -65,6 +65,7 @@ struct MainMode: Sendable {
     var remote: Endpoint
     var phase: Phase
     var started: Instant
+    var established: Instant?
     /// Half-open responders: when we stop waiting. Established: end of life.
     var expires: Instant?
     /// Initiator only.
@@ -83,7 +84,6 @@ struct MainMode: Sendable {
     var messageIDs = MessageIDHistory()
     /// Phase-2 exchanges that are remembered.
     var quickModes: Set<UInt32> = []
-    var lastUsed: Instant
 
     var addresses: AddressPair { AddressPair(local, remote) }
 

@@ -1,0 +1,65 @@
+# ndbpf: `make` prints the verbs.
+
+SWIFT ?= swift
+# One compiler for BPF, so that what the verifier sees is what was tested.
+BPF_CLANG ?= $(firstword $(wildcard /usr/bin/clang-14) clang)
+ARCH := $(shell uname -m)
+SWIFT_FLAGS = -c release --static-swift-stdlib
+BUILD = .build/release
+# The testing library has no static form, so the tests (and the binary they run) have a build of
+# their own.
+TEST_FLAGS = -c release -Xswiftc -enable-testing --scratch-path .build-tests
+TEST_BUILD = .build-tests/release
+PREFIX ?= /usr
+
+# What the build links, what the demo runs, what the tests and the benchmark witness with.
+BUILD_PACKAGES = clang-14 libbpf-dev libelf-dev zlib1g-dev libssl-dev libc6-dev iproute2 iputils-ping
+ifeq ($(ARCH),x86_64)
+BUILD_PACKAGES += libipsec-mb-dev
+endif
+TEST_PACKAGES = tshark tcpdump prometheus
+BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
+
+.PHONY: help deps test-deps bench-deps bpf build demo test bench install clean
+
+help: ## print this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps: ## install what the build and the demo need (apt)
+	@deploy/install-packages $(BUILD_PACKAGES)
+
+test-deps: deps
+	@deploy/install-packages $(TEST_PACKAGES)
+
+bench-deps: deps
+	@deploy/install-packages $(BENCH_PACKAGES)
+
+BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
+
+bpf: bpf/build/nd_tc.bpf.o ## compile the BPF programs
+
+bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
+	@mkdir -p bpf/build
+	$(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 \
+		-D__$(ARCH)__ -I/usr/include/$(ARCH)-linux-gnu -c $< -o $@
+
+build: bpf ## build the ndbpf binary, BPF objects inside
+	$(SWIFT) build $(SWIFT_FLAGS) --product ndbpf
+
+demo: build ## run the main job on three hosts in network namespaces (root)
+	$(BUILD)/ndbpf demo
+
+test: test-deps bpf ## build and run every test (root)
+	$(SWIFT) build $(TEST_FLAGS) --build-tests
+	NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build
+
+bench: bench-deps build ## measure, beside wireguard-go and a bare BPF program (root)
+	$(BUILD)/ndbpf bench
+
+install: build ## install into PREFIX (/usr)
+	install -D -m 0755 $(BUILD)/ndbpf $(DESTDIR)$(PREFIX)/sbin/ndbpf
+	install -D -m 0644 deploy/ndbpf.service $(DESTDIR)/lib/systemd/system/ndbpf.service
+	install -D -m 0644 deploy/policy.yaml $(DESTDIR)/etc/ndbpf/policy.yaml.example
+
+clean: ## remove what was built
+	rm -rf .build .build-tests bpf/build

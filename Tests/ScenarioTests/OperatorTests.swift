@@ -1,0 +1,143 @@
+import Foundation
+import NDCore
+import NDLab
+import Testing
+
+@Suite("What operators do", .serialized)
+struct OperatorTests {
+    /// Everything of a host that ndbpf touches.
+    private func trace(_ lab: Lab, _ host: Lab.Host) throws -> String {
+        let commands = [
+            ["ip", "-n", host.namespace, "-o", "link"], ["ip", "-n", host.namespace, "-o", "addr"],
+            ["ip", "-n", host.namespace, "route", "show", "table", "all"], ["ip", "-n", host.namespace, "rule"],
+            ["tc", "-n", host.namespace, "qdisc", "show"],
+            ["tc", "-n", host.namespace, "filter", "show", "dev", "eth0", "ingress"],
+            ["tc", "-n", host.namespace, "filter", "show", "dev", "eth0", "egress"],
+            ["ip", "netns", "exec", host.namespace, "sysctl", "-a", "-r", "^net.ipv[46].conf"],
+        ]
+        let files = ["/sys/fs/bpf/ndbpf", "/run/ndbpf"].map {
+            (try? FileManager.default.contentsOfDirectory(atPath: $0).filter { $0 == host.instance }.joined()) ?? ""
+        }
+        return try commands.map { try Shell.capture($0).text }.joined(separator: "\n") + files.joined(separator: "\n")
+    }
+
+    @Test("Unload leaves nothing behind", arguments: [[], ["--clsact"]])
+    func unload(arguments: [String]) throws {
+        let stage = try Stage("un\(arguments.count)", alpha: nil, beta: nil)
+        defer { stage.close() }
+        // Router solicitations and address times settle.
+        usleep(300_000)
+        let before = try trace(stage.lab, stage.alpha)
+        let daemon = try stage.lab.startDaemon(
+            stage.alpha, policy: Scenarios.policy("negotiation-discovery", key: stage.key), arguments: arguments)
+        #expect(try trace(stage.lab, stage.alpha) != before)
+        daemon.kill()
+        let output = try stage.ndbpf(stage.alpha, "unload")
+        #expect(output.status == 0, "\(output.text)")
+        #expect(try trace(stage.lab, stage.alpha) == before)
+        let again = try stage.ndbpf(stage.alpha, "unload")
+        #expect(again.status == 1)
+        #expect(again.text.contains("nothing was changed"), "\(again.text)")
+    }
+
+    @Test("A failed load leaves nothing behind")
+    func failedLoad() throws {
+        let stage = try Stage("fl", alpha: nil, beta: nil)
+        defer { stage.close() }
+        usleep(300_000)
+        let before = try trace(stage.lab, stage.alpha)
+        let file = "\(stage.lab.directory)/policy.yaml"
+        try Scenarios.policy("negotiation-discovery", key: stage.key).write(toFile: file, atomically: true, encoding: .utf8)
+        // The second interface is found missing before, the tunnel without TC support after the
+        // programs are in the kernel.
+        let missing = try stage.ndbpf(stage.alpha, "load", "--policy", file, "-i", "eth0", "-i", "nosuch0")
+        #expect(missing.status == 1)
+        #expect(missing.text.contains("nosuch0"), "\(missing.text)")
+        #expect(try trace(stage.lab, stage.alpha) == before)
+        // A pin that is in the way makes the attachment fail half way.
+        try Shell.run("tc", "-n", stage.alpha.namespace, "qdisc", "add", "dev", "eth0", "ingress")
+        let between = try trace(stage.lab, stage.alpha)
+        let refused = try stage.ndbpf(stage.alpha, "load", "--policy", file, "--clsact")
+        #expect(refused.status == 1, "\(refused.text)")
+        #expect(try trace(stage.lab, stage.alpha) == between)
+    }
+
+    @Test("A malformed policy never changes a running datapath")
+    func malformed() throws {
+        let stage = try Stage("mp", beta: nil)
+        defer { stage.close() }
+        let before = try stage.ndbpf(stage.alpha, "maps", "policy", "--raw").text
+        let file = "\(stage.lab.directory)/bad.yaml"
+        try "version: 1\nscenario: negotiation-discovry\n".write(toFile: file, atomically: true, encoding: .utf8)
+        stage.lab.daemon(of: stage.alpha)?.kill()
+        for command in ["load", "run"] {
+            let output = try stage.ndbpf(stage.alpha, command, "--policy", file)
+            #expect(output.status == 1)
+            #expect(output.text.contains("bad.yaml:2:11"), "\(output.text)")
+            #expect(output.text.contains("negotiation-discovery"), "the fix names the right word: \(output.text)")
+        }
+        #expect(try stage.ndbpf(stage.alpha, "maps", "policy", "--raw").text == before)
+    }
+
+    @Test("Every command that prints has JSON, and wrong use exits with 2")
+    func commands() throws {
+        let stage = try Stage("cm")
+        defer { stage.close() }
+        expect(try Scenarios.securedPeer(stage.lab, from: stage.alpha, to: stage.beta, family: .ipv4))
+        for command in [["status"], ["peers"], ["flows"], ["sas"], ["maps"], ["maps", "flows"], ["maps", "peers", "--raw"], ["maps", "stats"], ["maps", "policy"]] {
+            let output = try Shell.capture(
+                [Lab.ownBinary] + command
+                    + ["--json", "--instance", stage.alpha.instance, "--netns", stage.alpha.namespacePath])
+            #expect(output.status == 0, "\(command): \(output.text)")
+            let object = try #require(try JSONSerialization.jsonObject(with: Data(output.text.utf8)) as? [String: Any])
+            #expect(object["version"] as? Int == 1)
+            let text = try Shell.capture(
+                [Lab.ownBinary] + command + ["--instance", stage.alpha.instance, "--netns", stage.alpha.namespacePath])
+            #expect(text.status == 0 && !text.text.isEmpty)
+        }
+        let sas = try #require(try stage.json(stage.alpha, "sas") as? [[String: Any]])
+        #expect(Set(sas.compactMap { $0["direction"] as? String }) == ["in", "out"])
+        for wrong in [["nonsense"], ["maps", "nonsense"], ["load", "--flows", "1"], ["status", "--nonsense"]] {
+            #expect(try Shell.capture([Lab.ownBinary] + wrong + ["--netns", stage.alpha.namespacePath, "--instance", stage.alpha.instance]).status == 2, "\(wrong)")
+        }
+        #expect(try Shell.capture([Lab.ownBinary, "status", "--instance", "nobody"]).status == 1)
+        #expect(try Shell.capture([Lab.ownBinary, "doctor", "--json"]).status == 0)
+    }
+
+    @Test("promtool finds nothing wrong with the metrics of a running daemon")
+    func metrics() throws {
+        let stage = try Stage("mt")
+        defer { stage.close() }
+        expect(try Scenarios.securedPeer(stage.lab, from: stage.alpha, to: stage.beta, family: .ipv4))
+        let address = stage.alpha.ipv4
+        let text = try stage.lab.inside(stage.alpha) { try Scenarios.httpGet(Endpoint(address, 9466), "/metrics") }
+        let file = "\(stage.lab.directory)/metrics"
+        try text.write(toFile: file, atomically: true, encoding: .utf8)
+        let output = try Shell.capture(["sh", "-c", "promtool check metrics < \(file)"])
+        #expect(output.status == 0, "\(output.text)")
+        #expect(text.contains("ndbpf_negotiations_succeeded_total 1"))
+        #expect(text.contains("clear_inbound"), "drop reasons are present at zero")
+    }
+
+    @Test("monitor shows a connection's way from first packet to SA")
+    func monitor() throws {
+        let stage = try Stage("mo")
+        defer { stage.close() }
+        let (lab, alpha) = (stage.lab, stage.alpha)
+        let source = alpha.ipv4
+        let target = Endpoint(stage.beta.ipv4, Servers.echoPort)
+        DispatchQueue.global().asyncAfter(deadline: .now() + 0.5) {
+            _ = try? lab.inside(alpha) {
+                let connection = try Traffic.connectTCP(from: source, to: target)
+                try Traffic.echo(connection)
+                connection.close()
+            }
+        }
+        let output = try Shell.capture([
+            "timeout", "10", Lab.ownBinary, "monitor", "--count", "4", "--instance", alpha.instance, "--netns",
+            alpha.namespacePath,
+        ])
+        #expect(output.status == 0, "\(output.text)")
+        #expect(output.text.contains("peer.negotiating") || output.text.contains("flow.negotiate"), "\(output.text)")
+    }
+}
