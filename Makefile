@@ -36,7 +36,7 @@ bench-deps: deps
 
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 
-bpf: bpf/build/nd_tc.bpf.o ## compile the BPF programs
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o ## compile the BPF programs
 
 bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 	@mkdir -p bpf/build

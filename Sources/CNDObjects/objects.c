@@ -6,6 +6,17 @@ _Alignas(16) static const unsigned char tc[] = {
 #embed "../../bpf/build/nd_tc.bpf.o"
 };
 
+_Alignas(16) static const unsigned char reference[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_floor.bpf.o"
+};
+
+const void *nd_object_floor(size_t *size)
+{
+	*size = sizeof(reference);
+	return reference;
+}
+
 const void *nd_object_tc(size_t *size)
 {
 	*size = sizeof(tc);

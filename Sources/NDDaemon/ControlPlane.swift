@@ -30,6 +30,7 @@ final class ControlPlane: @unchecked Sendable {
     /// Inbound SPIs whose outbound twin is in use; read by engine threads.
     private let confirmed = Locked(Set<UInt32>())
     private var stopped = false
+    private var lastCounts: [UInt32: UInt64] = [:]
 
     init(
         loop: any EventLoop, datapath: Datapath, engine: any Engine, keying: KeyingConfiguration,
@@ -117,6 +118,22 @@ final class ControlPlane: @unchecked Sendable {
         }
         rearm()
         return before - pairs.values.reduce(0) { $0 + $1.count }
+    }
+
+    /// RFC 3948 §4: keeps a NAT's mapping alive where an outbound SA in UDP has been silent since
+    /// the last call.
+    func sendKeepalives() {
+        guard !stopped else { return }
+        var counts: [UInt32: UInt64] = [:]
+        for sa in engine.securityAssociations() where sa.direction == .outbound && sa.active {
+            guard case .udp(let localPort, let remotePort) = sa.encapsulation else { continue }
+            counts[sa.spi] = sa.packets
+            if lastCounts[sa.spi] == sa.packets {
+                engine.sendIKE(
+                    [0xff], from: Endpoint(sa.peer.local, localPort), to: Endpoint(sa.peer.remote, remotePort))
+            }
+        }
+        lastCounts = counts
     }
 
     func shutdown() {

@@ -181,6 +181,9 @@ public final class Daemon: Service, @unchecked Sendable {
         let retry = loop.scheduleRepeatedTask(initialDelay: .milliseconds(500), delay: .seconds(2)) { _ in
             if sockets.hasFailures { _ = synchronize() }
         }
+        let keepalive = loop.scheduleRepeatedTask(initialDelay: .seconds(20), delay: .seconds(20)) { _ in
+            control.sendKeepalives()
+        }
         let idle = compiled.idle.nanoseconds
         let tcpIdle = compiled.tcpIdle.nanoseconds
         let sweep = serving.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
@@ -207,6 +210,7 @@ public final class Daemon: Service, @unchecked Sendable {
         log.info("stopping: deleting SAs; the datapath stays and enforces")
         retry.cancel()
         sweep.cancel()
+        keepalive.cancel()
         try await loop.submit { control.shutdown() }.get()
         // The deletes are on their way through the same loop.
         try? await Task.sleep(for: .milliseconds(50))

@@ -179,8 +179,8 @@ public final class Servers: @unchecked Sendable {
     private var descriptors: [Int32] = []
     public private(set) var refusedBlocks = 0
 
-    public init(_ lab: Lab, _ host: Lab.Host) throws {
-        for address in [host.ipv4, host.ipv6] {
+    public init(_ lab: Lab, _ host: Lab.Host, addresses: [IPAddress]? = nil) throws {
+        for address in addresses ?? [host.ipv4, host.ipv6] {
             let (tcp, udp, sink) = try lab.inside(host) {
                 (
                     try Self.listen(Endpoint(address, Self.echoPort)),

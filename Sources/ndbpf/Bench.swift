@@ -1,8 +1,62 @@
 import ArgumentParser
+import Foundation
 import NDCore
+import NDDatapath
+import NDLab
+import NDPolicy
+import NDTelemetry
 
 struct Bench: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Measure the datapath.", shouldDisplay: false)
+    static let configuration = CommandConfiguration(
+        abstract: "Measure: cost per packet, throughput, latency, connect times, beside wireguard-go.",
+        discussion:
+            "Works in network namespaces of its own. Medians of interleaved runs; the machine should have nothing else to do.")
+
     @OptionGroup var options: GlobalOptions
-    func run() throws { throw NDError("usage.bench", "not here yet", hint: "make bench") }
+
+    @Option(help: "Seconds of one throughput run: 1 to 60.")
+    var seconds = 3
+
+    @Option(help: "Runs of each measurement: 1 to 50.")
+    var runs = 5
+
+    func validate() throws {
+        guard (1...60).contains(seconds) else { throw ValidationError("--seconds is 1 to 60") }
+        guard (1...50).contains(runs) else { throw ValidationError("--runs is 1 to 50") }
+    }
+
+    func run() throws {
+        func progress(_ text: String) { FileHandle.standardError.write(Data("... \(text)\n".utf8)) }
+        progress("BPF programs")
+        let text = "version: 1\nscenario: negotiation-discovery\nauthentication: { pre-shared-keys: [ { remote: any, file: /none } ] }\n"
+        let policy = try Policy.parse(text, file: "bench").compiled().abiPolicy(generation: 1)
+        let costs = try ProgramCost.measure(policy: policy)
+        guard costs.count == 4 else { throw NDError("bench.run", "a program was not measured") }
+        let floor = costs[1].median - costs[0].median
+        var figures = costs.prefix(2).map { Figure($0.name, "ns", $0.runs) }
+        for cost in costs.dropFirst(2) {
+            let own = cost.median - costs[0].median
+            figures.append(
+                Figure(
+                    cost.name, "ns", cost.runs,
+                    goal: "<= 2 x bare, both over empty: \((own / floor * 100).rounded() / 100)", reached: own <= 2 * floor))
+        }
+        figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
+        if options.json {
+            print(try JSONOutput.text("bench", figures))
+            return
+        }
+        var table = TextTable([
+            .init("WHAT"), .init("MEDIAN", .right), .init("LOWEST", .right), .init("HIGHEST", .right), .init("UNIT"),
+            .init("GOAL"), .init(""),
+        ])
+        func number(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }
+        for figure in figures {
+            table.add([
+                figure.what, number(figure.median), number(figure.lowest), number(figure.highest), figure.unit,
+                figure.goal ?? "", figure.reached.map { $0 ? "reached" : "MISSED" } ?? "",
+            ])
+        }
+        print(table.text, terminator: "")
+    }
 }

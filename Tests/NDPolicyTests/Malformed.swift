@@ -304,7 +304,7 @@ enum Malformed {
             text: base + "metrics: { listen: 127.0.0.1 }\n",
             expected: """
                 p.yaml:4:20: 'metrics.listen' is '127.0.0.1', which is no address with a port
-                  fix: write 127.0.0.1:9466 or "[::1]:9466"
+                  fix: write 127.0.0.1:9466, "[::1]:9466" or none
                 """),
         .init(
             name: "interface name too long",

@@ -29,7 +29,8 @@ struct ReadingTests {
         #expect(policy.keying == Policy.Keying())
         #expect(policy.discovery == Policy.Discovery())
         #expect(policy.engine == Policy.Engine())
-        #expect(policy.metrics.listen == nil)
+        #expect(policy.metrics.listen == Endpoint(address("127.0.0.1"), 9466))
+        #expect(try Policy.parse(Examples.smallest + "\nmetrics: { listen: none }\n", file: "policy.yaml").metrics.listen == nil)
         #expect(policy.interfaces.isEmpty && policy.exemptions.isEmpty)
     }
 

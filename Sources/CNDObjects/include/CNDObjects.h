@@ -5,5 +5,7 @@
 
 /* The compiled BPF programs, carried inside the binary. */
 const void *nd_object_tc(size_t *size);
+/* What the benchmark measures against. */
+const void *nd_object_floor(size_t *size);
 
 #endif

@@ -73,7 +73,7 @@ extension MappingReader {
         if let endpoint = Self.endpoint(word) { return endpoint }
         findings.add(
             "address", at: node.mark, "'\(full(key))' is '\(clipped(word))', which is no address with a port",
-            fix: "write 127.0.0.1:9466 or \"[::1]:9466\"")
+            fix: "write 127.0.0.1:9466, \"[::1]:9466\" or none")
         return nil
     }
 

@@ -43,7 +43,8 @@ struct PolicyReader {
         policy.discovery = discovery(top)
         policy.engine = engine(top)
         if let metrics = top.mapping("metrics", keys: ["listen"]) {
-            policy.metrics.listen = metrics.endpoint("listen")
+            let off = metrics.node("listen")?.scalar?.string == "none"
+            policy.metrics.listen = off ? nil : metrics.endpoint("listen")
         }
         return policy
     }

@@ -128,6 +128,9 @@ extension Policy {
         /// nil: no listener.
         public var listen: Endpoint?
 
-        public init(listen: Endpoint? = nil) { self.listen = listen }
+        /// Loopback only, unless the operator says otherwise.
+        public static let defaultListen = IPAddress("127.0.0.1").map { Endpoint($0, 9466) }
+
+        public init(listen: Endpoint? = Metrics.defaultListen) { self.listen = listen }
     }
 }
