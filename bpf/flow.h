@@ -40,6 +40,8 @@ static __noinline struct nd_flow *nd_flow_create(const struct nd_packet *p,
 	struct nd_flow fresh = {
 		.first_seen = p->now,
 		.last_seen = p->now,
+		.epoch = p->outbound ? p->epoch : p->epoch - 1,
+		.epoch_in = p->outbound ? p->epoch - 1 : p->epoch,
 		.generation = policy->generation,
 		.context = context,
 		.flags = flags,

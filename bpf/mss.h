@@ -58,8 +58,13 @@ static __noinline int nd_clamp_mss(struct __sk_buff *skb, const struct nd_packet
 	if (length < 1 || length > ND_TCP_OPTIONS_MAX ||
 	    bpf_skb_load_bytes(skb, p->l4 + 20, s.options, length))
 		return 0;
-	s.length = length;
-	bpf_loop(ND_TCP_OPTIONS_MAX, nd_mss_option, &s, 0);
+	/* Linux and most others put it first. */
+	if (s.options[0] == 2 && s.options[1] == 4 && length >= 4) {
+		s.found = 1;
+	} else {
+		s.length = length;
+		bpf_loop(ND_TCP_OPTIONS_MAX, nd_mss_option, &s, 0);
+	}
 	at = s.at;
 	if (!s.found || at > ND_TCP_OPTIONS_MAX - 4)
 		return 0;

@@ -112,7 +112,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 	if (fresh) {
 		flow = nd_flow_create(p, policy, key->context, 0);
 	}
-	if (!nd_link_local(p)) {
+	if (!p->quiet && !nd_link_local(p)) {
 		asked = nd_peer_ask(skb, p, policy, key, ND_EVENT_NEGOTIATE);
 		if (!asked && fresh) {
 			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
@@ -203,9 +203,12 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		nd_follow_quoted(skb, p);
 
 	flow = nd_flow_find(p, policy);
-	if (!flow && nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT) >= 0 &&
-	    (nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT) & 0xff) == ND_ACTION_BLOCK)
-		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
+	if (!flow) {
+		long connect = nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT);
+
+		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
+			return nd_out_drop(skb, p, ND_DROP_BLOCKED);
+	}
 
 	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
 		if (!flow)
@@ -227,14 +230,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	peer = bpf_map_lookup_elem(&nd_peers, &key);
 	if (flow)
 		flow->epoch = p->epoch;
-	if (peer && peer->state == ND_PEER_SECURED) {
-		int verdict = nd_out_protected(skb, p, policy, flow, key.context);
-
-		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
-		if (flow)
-			flow->epoch = p->epoch;
-		return verdict;
-	}
+	if (peer && peer->state == ND_PEER_SECURED)
+		return nd_out_protected(skb, p, policy, flow, key.context);
 	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy)) {
 		if (flow)
 			flow->epoch = p->epoch - 1; /* no cached verdict while latched */
@@ -242,13 +239,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	}
 	if (action == ND_ACTION_REQUIRE_OUTBOUND)
 		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
-	action = nd_out_clear(skb, p, policy, flow, &key);
-	if (!flow) {
-		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
-		if (flow)
-			flow->epoch = p->epoch;
-	}
-	return action;
+	p->quiet = peer && peer->state == ND_PEER_CLEAR && p->now < peer->clear_until;
+	return nd_out_clear(skb, p, policy, flow, &key);
 }
 
 static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)

@@ -26,7 +26,8 @@ struct nd_packet {
 	__u8 fragment;     /* 0, ND_FRAGMENT_FIRST or ND_FRAGMENT_LATER */
 	__u8 outbound;
 	__u8 df;
-	__u8 padding[5];
+	__u8 quiet;        /* the peer's state asks for no event */
+	__u8 padding[4];
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };

@@ -192,9 +192,10 @@ final class ControlPlane: @unchecked Sendable {
                 }
             case .established(let result):
                 pairs[result.peer, default: []].insert(result.inboundSPI)
+                perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
+                // Only now does BPF know: an engine thread that finds the SPI here delivers at once.
                 confirmed.withLock { _ = $0.insert(result.inboundSPI) }
                 report(result)
-                perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
             case .remove(let peer, let inbound, let outbound, let reason):
                 pairs[peer]?.remove(inbound)
                 let remaining = pairs[peer]?.count ?? 0
