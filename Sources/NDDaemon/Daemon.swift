@@ -108,6 +108,8 @@ public final class Daemon: Service, @unchecked Sendable {
                     hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
             }
             try datapath.commit(value)
+            let repaired = try Loader.repair(options.instance)
+            if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
             return false
         }
@@ -157,9 +159,17 @@ public final class Daemon: Service, @unchecked Sendable {
         }
 
         let interfaces = self.interfaces
+        let instance = options.instance
+        let log = self.log
         let addresses = try LocalAddresses.synchronize(datapath, protected: interfaces)
         let synchronize: @Sendable () -> EventLoopFuture<Void> = {
             loop.assertInEventLoop()
+            do {
+                let repaired = try Loader.repair(instance)
+                if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
+            } catch {
+                log.error("can't attach again: \(error)")
+            }
             let now = (try? LocalAddresses.synchronize(datapath, protected: interfaces)) ?? [:]
             return sockets.synchronize(Self.ikeAddresses(now))
         }

@@ -94,6 +94,37 @@ public enum Loader {
         try record.write(instance)
     }
 
+    /// Attaches again where an interface went and came back (another index under the same name), or
+    /// a link was detached behind our back. Returns the interfaces that were attended to.
+    public static func repair(_ instance: Instance) throws -> [String] {
+        guard var record = LoadRecord.read(instance) else { return [] }
+        var repaired: [String] = []
+        for (position, old) in record.attachments.enumerated() where old.interface != record.device {
+            let index = Int32(bitPattern: if_nametoindex(old.interface))
+            // Gone for now: whatever comes back under the name is a change of links.
+            guard index != 0, index != old.ifindex || !isAttached(instance, old) else { continue }
+            let ethernet = nd_interface_type(old.interface) == 1
+            detach(instance, old)
+            record.attachments[position] = try attach(
+                instance, program: "nd_\(old.direction)\(ethernet ? "" : "_l3")", interface: old.interface,
+                ifindex: index, direction: old.direction, forceClsact: old.kind == "clsact")
+            if !repaired.contains(old.interface) { repaired.append(old.interface) }
+        }
+        if !repaired.isEmpty { try record.write(instance) }
+        return repaired
+    }
+
+    private static func isAttached(_ instance: Instance, _ attachment: LoadRecord.Attachment) -> Bool {
+        guard attachment.kind == "tcx" else { return true }
+        let fd = bpf_obj_get(instance.linkPin(attachment.interface, attachment.direction))
+        guard fd >= 0 else { return false }
+        defer { close(fd) }
+        var program: UInt32 = 0
+        var ifindex: UInt32 = 0
+        // A link whose device went has no index any more.
+        return nd_link_describe(fd, &program, &ifindex) == 0 && ifindex == UInt32(bitPattern: attachment.ifindex)
+    }
+
     /// Takes everything back. Returns what was there to take back.
     public static func unload(_ instance: Instance) throws -> LoadRecord {
         guard geteuid() == 0 else {

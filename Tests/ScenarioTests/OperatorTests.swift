@@ -75,6 +75,29 @@ struct OperatorTests {
         #expect(difference(try trace(stage.lab, stage.alpha), between) == [])
     }
 
+    @Test("An interface that goes and comes back is protected again", arguments: [[], ["--clsact"]])
+    func interfaceReturns(arguments: [String]) throws {
+        let stage = try Stage("ir\(arguments.count)", alpha: nil, arguments: arguments)
+        defer { stage.close() }
+        let (lab, beta) = (stage.lab, stage.beta)
+        let wire = beta.namespace.replacingOccurrences(of: "-beta", with: "-wire")
+        try Shell.run("ip", "-n", beta.namespace, "link", "del", "eth0")
+        usleep(200_000)
+        try Shell.run(
+            "ip", "link", "add", "eth0", "netns", beta.namespace, "type", "veth", "peer", "name", "p9", "netns", wire)
+        try Shell.run("ip", "-n", wire, "link", "set", "p9", "master", "br0", "up")
+        try Shell.run("ip", "-n", beta.namespace, "link", "set", "eth0", "up")
+        try Shell.run("ip", "-n", beta.namespace, "addr", "add", "\(beta.ipv4)/24", "brd", "+", "dev", "eth0")
+        usleep(300_000)
+        let target = Endpoint(beta.ipv4, Servers.echoPort)
+        let source = stage.gamma.ipv4
+        let connected = (try? lab.inside(stage.gamma) {
+            try Traffic.connectTCP(from: source, to: target, timeoutSeconds: 1).close()
+        }) != nil
+        #expect(!connected, "clear inbound is refused on the new interface")
+        #expect(try Scenarios.dropCount(lab, beta, "clear_inbound") > 0)
+    }
+
     @Test("A malformed policy never changes a running datapath")
     func malformed() throws {
         let stage = try Stage("mp", beta: nil)
