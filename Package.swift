@@ -67,7 +67,7 @@ let package = Package(
         .testTarget(name: "NDPolicyTests", dependencies: ["NDPolicy", "NDCore", "CNDABI"]),
         .testTarget(name: "NDDiscoveryTests", dependencies: ["NDDiscovery", "NDCore"]),
         .testTarget(name: "NDTelemetryTests", dependencies: ["NDTelemetry", "NDCore", "CNDABI"]),
-        .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore"]),
+        .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
     ],
     swiftLanguageModes: [.v6]

@@ -1,5 +1,7 @@
 import Foundation
 import NDCore
+import NDPolicy
+import NDTelemetry
 import Testing
 
 @testable import NDDaemon
@@ -52,5 +54,42 @@ struct EdgeTests {
         var tooBig = message
         tooBig[21] = 4
         #expect(NetworkWatcher.quotedDatagram(tooBig, ipv6: false) == nil, "fragmentation needed is no unreachable peer")
+    }
+}
+
+@Suite("The documents say what the program does")
+struct DocumentTests {
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+
+    @Test("docs/metrics.md lists every metric and every drop reason, and no other")
+    func metrics() throws {
+        let text = try String(contentsOf: Self.root.appendingPathComponent("docs/metrics.md"), encoding: .utf8)
+        let listed = Set(
+            text.split(separator: "\n").compactMap { line -> String? in
+                guard line.hasPrefix("| `") else { return nil }
+                return line.dropFirst(3).split(separator: "`").first.map(String.init)
+            })
+        let snapshot = Snapshot(build: .init(version: "0", engine: "user", scenario: "boundary"))
+        var names = Set(snapshot.families.map(\.name) + Lists.dropReasons.map(\.label))
+        // Left out of a snapshot without a start time.
+        names.formUnion(listed.filter { $0.hasSuffix("start_time_seconds") })
+        #expect(listed.symmetricDifference(names).sorted() == [])
+    }
+
+    @Test("docs/policy.md names every key that the reader knows")
+    func policy() throws {
+        let text = try String(contentsOf: Self.root.appendingPathComponent("docs/policy.md"), encoding: .utf8)
+        // The reader lists what it knows when it meets a key that it does not know.
+        for (section, unknown) in [("", "x: 1"), ("keying", "keying: { x: 1 }"), ("discovery", "discovery: { x: 1 }"), ("engine", "engine: { x: 1 }"), ("metrics", "metrics: { x: 1 }"), ("exempt", "exempt: [ { x: 1 } ]")] {
+            let file = "version: 1\nscenario: boundary\n\(unknown)\n"
+            let errors = #expect(throws: PolicyErrors.self) { try Policy.parse(file, file: "p") }
+            let hint = errors?.errors.compactMap(\.hint).first { $0.contains("known here: ") } ?? ""
+            let keys = hint.replacingOccurrences(of: "known here: ", with: "").split(separator: ",").map {
+                $0.trimmingCharacters(in: .whitespaces)
+            }
+            #expect(!keys.isEmpty, "\(section): \(hint)")
+            for key in keys { #expect(text.contains("`\(key)`"), "\(section).\(key) is not in docs/policy.md") }
+        }
     }
 }
