@@ -34,7 +34,7 @@
 
 static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
 {
-	return !p->fragment && !(p->tcp_flags & (ND_TCP_SYN | ND_TCP_FIN | ND_TCP_RST)) &&
+	return !p->fragment && !(p->tcp_flags & ND_TCP_SYN) &&
 	       p->now <= flow->last_seen + ND_FAST_IDLE;
 }
 
@@ -122,7 +122,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 		}
 	}
 	if (flow) {
-		if (asked || fresh)
+		if (asked || (fresh && !p->quiet))
 			__sync_fetch_and_or(&flow->flags, ND_FLOW_TRIGGER);
 		nd_flow_flags(flow, p);
 		nd_flow_touch(flow, p);
@@ -223,15 +223,16 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		return nd_out_exempt(p);
 	}
 
-	nd_clamp_syn(skb, p, policy, state);
 	key.local = p->key.local;
 	key.remote = p->key.remote;
 	key.context = rule >> 8;
 	peer = bpf_map_lookup_elem(&nd_peers, &key);
 	if (flow)
 		flow->epoch = p->epoch;
-	if (peer && peer->state == ND_PEER_SECURED)
+	if (peer && peer->state == ND_PEER_SECURED) {
+		nd_clamp_syn(skb, p, policy, state);
 		return nd_out_protected(skb, p, policy, flow, key.context);
+	}
 	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy)) {
 		if (flow)
 			flow->epoch = p->epoch - 1; /* no cached verdict while latched */
@@ -239,7 +240,12 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	}
 	if (action == ND_ACTION_REQUIRE_OUTBOUND)
 		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
+	/* While the negative cache stands there is nothing to ask, and no ESP to make room for: the
+	 * rare flow that outlives it and is upgraded then pays with fragmented ESP. Rewriting the
+	 * MSS would cost every connection to a plain host a copy of its headers. */
 	p->quiet = peer && peer->state == ND_PEER_CLEAR && p->now < peer->clear_until;
+	if (!p->quiet)
+		nd_clamp_syn(skb, p, policy, state);
 	return nd_out_clear(skb, p, policy, flow, &key);
 }
 
@@ -264,6 +270,7 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
 	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow)) {
+		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		if (flow->flags & ND_FLOW_SECURE) {
 			nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p.length);
@@ -392,7 +399,9 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 		if (flow->flags & ND_FLOW_SECURE)
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 	}
-	nd_clamp_syn(skb, p, policy, state);
+	/* The answer to a connection that was opened under the negative cache is left alone too. */
+	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
+		nd_clamp_syn(skb, p, policy, state);
 	flow->epoch_in = p->epoch;
 	return nd_in_clear(skb, p, policy, flow);
 }
@@ -418,6 +427,7 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	if (flow && flow->epoch_in == p.epoch && !(flow->flags & ND_FLOW_SECURE) &&
 	    (flow->flags & (ND_FLOW_TRIGGER | ND_FLOW_CLEAR_REPLY)) != ND_FLOW_TRIGGER &&
 	    nd_fast(&p, flow)) {
+		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p.length);
 		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT
@@ -486,6 +496,7 @@ static __always_inline int nd_decrypted(struct __sk_buff *skb, __u16 proto)
 	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
 	if (flow && flow->epoch_in == p.epoch && (flow->flags & ND_FLOW_SECURE) &&
 	    flow->protected_rx_at && nd_fast(&p, flow)) {
+		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);
 		return nd_pass(&p, ND_PASS_IN_PROTECTED);

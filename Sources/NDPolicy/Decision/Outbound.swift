@@ -53,7 +53,9 @@ extension DecisionTables {
         kept.note(packet, outbound: true)
         kept.lastSeen = now
         let next = asked(packet, peer, policy, now)
-        if flow == nil || next != nil { kept.flags.insert(.trigger) }
+        // While the negative cache stands nobody waits for an answer.
+        let quiet = next == nil && peer?.state == .clear
+        if next != nil || (flow == nil && !quiet) { kept.flags.insert(.trigger) }
         if let next {
             return Decision(.pass(.outClear), .clearAsks, flow: kept, peer: next, event: .negotiate)
         }
