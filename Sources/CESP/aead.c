@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,28 +25,40 @@ struct nd_aead {
 	EVP_MAC_CTX *mac;
 	uint64_t iv_counter;
 #ifdef ND_HAVE_IPSEC_MB
-	IMB_MGR *manager;
 	struct gcm_key_data *gcm;
 #endif
 };
 
-bool nd_ipsec_mb_usable(void)
-{
 #ifdef ND_HAVE_IPSEC_MB
-	IMB_MGR *manager;
-	bool usable;
+/* The one-call GCM functions only find their code through the manager, they keep nothing in it: one
+ * (200 KB) serves all threads and SAs. */
+static IMB_MGR *manager;
+static pthread_once_t manager_once = PTHREAD_ONCE_INIT;
+
+static void new_manager(void)
+{
+	IMB_MGR *m;
 
 	__builtin_cpu_init();
 	if (!__builtin_cpu_supports("aes") || !__builtin_cpu_supports("pclmul") ||
 	    !__builtin_cpu_supports("avx"))
-		return false;
-	manager = alloc_mb_mgr(0);
-	if (!manager)
-		return false;
-	init_mb_mgr_auto(manager, NULL);
-	usable = imb_get_errno(manager) == 0;
-	free_mb_mgr(manager);
-	return usable;
+		return;
+	m = alloc_mb_mgr(0);
+	if (!m)
+		return;
+	init_mb_mgr_auto(m, NULL);
+	if (imb_get_errno(m) == 0)
+		manager = m;
+	else
+		free_mb_mgr(m);
+}
+#endif
+
+bool nd_ipsec_mb_usable(void)
+{
+#ifdef ND_HAVE_IPSEC_MB
+	pthread_once(&manager_once, new_manager);
+	return manager;
 #else
 	return false;
 #endif
@@ -97,17 +110,18 @@ static bool new_ipsec_mb(struct nd_aead *a, const uint8_t *keymat)
 {
 	if (a->kind != ND_AEAD_GCM || (a->key_bits != 128 && a->key_bits != 256))
 		return false;
-	a->manager = alloc_mb_mgr(0);
-	a->gcm = OPENSSL_zalloc(sizeof(*a->gcm) + 64);
-	if (!a->manager || !a->gcm)
+	if (!nd_ipsec_mb_usable())
 		return false;
-	init_mb_mgr_auto(a->manager, NULL);
+	a->gcm = aligned_alloc(_Alignof(struct gcm_key_data), sizeof(*a->gcm));
+	if (!a->gcm)
+		return false;
+	memset(a->gcm, 0, sizeof(*a->gcm));
 	memcpy(a->salt, keymat + a->key_bits / 8, 4);
 	if (a->key_bits == 128)
-		IMB_AES128_GCM_PRE(a->manager, keymat, a->gcm);
+		IMB_AES128_GCM_PRE(manager, keymat, a->gcm);
 	else
-		IMB_AES256_GCM_PRE(a->manager, keymat, a->gcm);
-	return imb_get_errno(a->manager) == 0;
+		IMB_AES256_GCM_PRE(manager, keymat, a->gcm);
+	return imb_get_errno(manager) == 0;
 }
 #endif
 
@@ -150,9 +164,8 @@ void nd_aead_free(struct nd_aead *a)
 	EVP_MAC_CTX_free(a->mac);
 #ifdef ND_HAVE_IPSEC_MB
 	if (a->gcm)
-		OPENSSL_clear_free(a->gcm, sizeof(*a->gcm) + 64);
-	if (a->manager)
-		free_mb_mgr(a->manager);
+		OPENSSL_cleanse(a->gcm, sizeof(*a->gcm));
+	free(a->gcm);
 #endif
 	OPENSSL_cleanse(a, sizeof(*a));
 	free(a);
@@ -233,14 +246,15 @@ void nd_aead_seal(struct nd_aead *a, struct nd_esp_op *ops, unsigned count)
 
 			nonce_of(a, op, nonce);
 			if (a->key_bits == 128)
-				IMB_AES128_GCM_ENC(a->manager, a->gcm, &context, op->data, op->data,
+				IMB_AES128_GCM_ENC(manager, a->gcm, &context, op->data, op->data,
 						   op->length, nonce, op->aad, op->aad_length,
 						   op->icv, 16);
 			else
-				IMB_AES256_GCM_ENC(a->manager, a->gcm, &context, op->data, op->data,
+				IMB_AES256_GCM_ENC(manager, a->gcm, &context, op->data, op->data,
 						   op->length, nonce, op->aad, op->aad_length,
 						   op->icv, 16);
-			op->ok = true;
+			/* A call that it refuses leaves the plaintext as it is. */
+			op->ok = imb_get_errno(manager) == 0;
 		}
 		return;
 	}
@@ -261,12 +275,12 @@ void nd_aead_open(struct nd_aead *a, struct nd_esp_op *ops, unsigned count)
 
 			nonce_of(a, op, nonce);
 			if (a->key_bits == 128)
-				IMB_AES128_GCM_DEC(a->manager, a->gcm, &context, op->data, op->data,
+				IMB_AES128_GCM_DEC(manager, a->gcm, &context, op->data, op->data,
 						   op->length, nonce, op->aad, op->aad_length, tag, 16);
 			else
-				IMB_AES256_GCM_DEC(a->manager, a->gcm, &context, op->data, op->data,
+				IMB_AES256_GCM_DEC(manager, a->gcm, &context, op->data, op->data,
 						   op->length, nonce, op->aad, op->aad_length, tag, 16);
-			op->ok = CRYPTO_memcmp(tag, op->icv, 16) == 0;
+			op->ok = imb_get_errno(manager) == 0 && CRYPTO_memcmp(tag, op->icv, 16) == 0;
 		}
 		return;
 	}

@@ -1,6 +1,7 @@
 import CNDABI
 import Foundation
 import Logging
+import NDABI
 import NDCore
 import NDDatapath
 import NDDiscovery

@@ -1,4 +1,5 @@
 import CNDABI
+import NDABI
 import NDCore
 import NDDatapath
 

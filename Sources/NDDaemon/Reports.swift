@@ -1,5 +1,6 @@
 import CNDABI
 import Foundation
+import NDABI
 import NDCore
 import NDDatapath
 import NDDiscovery

@@ -3,6 +3,7 @@ import CNDABI
 import CNDObjects
 import CNDSystem
 import Foundation
+import NDABI
 import NDCore
 
 /// The loaded BPF side of one instance: its maps, opened from the pins.

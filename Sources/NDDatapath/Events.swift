@@ -1,6 +1,7 @@
 import CLibbpf
 import CNDABI
 import Foundation
+import NDABI
 import NDCore
 
 /// One event of the datapath, with the packet that caused it.

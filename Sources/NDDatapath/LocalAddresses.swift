@@ -1,6 +1,7 @@
 import CNDABI
 import CNDSystem
 import Foundation
+import NDABI
 import NDCore
 
 /// Keeps the map of this host's addresses equal to the kernel's.

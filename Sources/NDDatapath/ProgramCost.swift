@@ -2,6 +2,7 @@ import CLibbpf
 import CNDABI
 import CNDObjects
 import Foundation
+import NDABI
 import NDCore
 
 /// What one packet costs, by BPF_PROG_TEST_RUN on programs of its own, attached to nothing.

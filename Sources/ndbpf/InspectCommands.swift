@@ -1,6 +1,7 @@
 import ArgumentParser
 import CNDABI
 import Foundation
+import NDABI
 import NDCore
 import NDDaemon
 import NDDatapath

@@ -79,9 +79,11 @@ final class Coalescer {
         closed = !plain || data == 0 || flags & 0x08 != 0
     }
 
-    /// Ports, acknowledgement, offset, window and options alike.
+    /// Ports, acknowledgement, offset and reserved bits, window and options alike.
     private func sameHeader(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ header: Int) -> Bool {
-        guard a.be32(0) == b.be32(0), a.be32(8) == b.be32(8), a.be16(14) == b.be16(14) else { return false }
+        guard a.be32(0) == b.be32(0), a.be32(8) == b.be32(8), a.u8(12) == b.u8(12),
+            a.be16(14) == b.be16(14)
+        else { return false }
         var at = 20
         while at < header {
             if a.be32(at) != b.be32(at) { return false }
@@ -125,12 +127,13 @@ final class Coalescer {
         vnet.write(to: head)
         pieces[1] = nd_piece(data: UnsafeRawPointer(payload), size: length)
         pieceCount = 2
+        segments = 1
         write(ip)
     }
 
     private func write(_ ip: Int) {
         pieces[0] = nd_piece(data: UnsafeRawPointer(head), size: VirtioHeader.byteCount + ip)
-        if nd_tun_write(tun, pieces, Int32(pieceCount)) < 0 { counters.drop(ND_DROP_DELIVER_FAILED) }
+        if nd_tun_write(tun, pieces, Int32(pieceCount)) < 0 { counters.drop(ND_DROP_DELIVER_FAILED, segments) }
         pieceCount = 0
     }
 

@@ -80,6 +80,13 @@ final class InboundPath {
         coalescer.flush()
     }
 
+    /// Lets go of a removed SA, so that its keys are wiped though no packet comes.
+    func forgetRemoved() {
+        guard table.generation.load(ordering: .acquiring) != cachedGeneration else { return }
+        cachedGeneration = 0
+        cachedSA = nil
+    }
+
     private func lookup(_ spi: UInt32) -> InboundSA? {
         let generation = table.generation.load(ordering: .acquiring)
         if generation == cachedGeneration, spi == cachedSPI { return cachedSA }
@@ -144,6 +151,7 @@ final class InboundPath {
         }
         var good = 0
         var bytes = 0
+        var malformed = 0
         for index in 0..<fresh where ops[index].ok {
             if good == 0, !sa.seen.load(ordering: .relaxed), !sa.seen.exchange(true, ordering: .relaxed) {
                 events.firstInboundPacket(spi: sa.sa.spi, peer: sa.sa.peer)
@@ -155,7 +163,7 @@ final class InboundPath {
             let next = UnsafeRawPointer(data).u8(cipher - 1)
             let length = cipher - 2 - pad
             guard length > 0 else {
-                if length < 0 { counters.drop(ND_DROP_ESP_MALFORMED) }
+                if length < 0 { malformed += 1 }
                 continue
             }
             // 59 is a dummy for traffic-flow confidentiality (RFC 4303 §2.6).
@@ -166,6 +174,8 @@ final class InboundPath {
         let refused = fresh - good - replayed
         if refused > 0 { counters.drop(ND_DROP_AUTHENTICATION, refused) }
         if replayed > 0 { counters.drop(ND_DROP_REPLAY, replayed) }
+        if malformed > 0 { counters.drop(ND_DROP_ESP_MALFORMED, malformed) }
+        good -= malformed
         sa.packets.add(UInt64(good), ordering: .relaxed)
         sa.bytes.add(UInt64(bytes), ordering: .relaxed)
         counters.inbound(packets: good, bytes: bytes)

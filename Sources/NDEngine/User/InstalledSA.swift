@@ -39,8 +39,8 @@ final class CipherContexts: @unchecked Sendable {
     init(_ sa: SecurityAssociation, seal: Bool, library: nd_aead_library, workers: Int) throws {
         contexts = .allocate(capacity: workers)
         contexts.initialize(repeating: nil)
+        // All is set from here on: what is thrown runs deinit.
         guard sa.keymat.count == sa.suite.keymatBytes else {
-            contexts.deallocate()
             throw NDError("engine.keymat", "\(sa.suite) needs \(sa.suite.keymatBytes) bytes of keying material")
         }
         let kind = sa.suite.isAEAD ? ND_AEAD_GCM : ND_AEAD_CBC_SHA256
@@ -50,8 +50,6 @@ final class CipherContexts: @unchecked Sendable {
                     kind, library, seal, $0.bindMemory(to: UInt8.self).baseAddress, UInt32(sa.suite.keyBits))
             }
             guard contexts[index] != nil else {
-                for context in contexts { nd_aead_free(context) }
-                contexts.deallocate()
                 throw NDError("engine.cipher", "the cryptographic library refuses \(sa.suite)")
             }
         }
@@ -78,7 +76,9 @@ final class OutboundSA: Sendable {
     let sequence = Atomic<UInt64>(0)
     let packets = Atomic<UInt64>(0)
     let bytes = Atomic<UInt64>(0)
+    /// That the end is near, and that it is there, is told once each.
     let warned = Atomic<Bool>(false)
+    let ended = Atomic<Bool>(false)
     let active = Atomic<Bool>(false)
     /// RFC 4303 §3.3.3: the counter must not cycle.
     let lastSequence: UInt64
@@ -153,8 +153,12 @@ final class SATable: Sendable {
             guard $0.inbound[inbound.sa.spi] == nil else {
                 throw NDError("engine.spi", "an inbound SA with SPI \(inbound.sa.spi) is installed already")
             }
+            // An outbound SPI is the peer's choice: two peers may choose the same. One may not: the same
+            // keys installed again would start their sequence numbers, and so GCM's IVs, anew.
+            guard $0.outbound[outbound.sa.spi]?.contains(where: { $0.sa.peer == outbound.sa.peer }) != true else {
+                throw NDError("engine.spi", "an outbound SA with SPI \(outbound.sa.spi) is installed already")
+            }
             $0.inbound[inbound.sa.spi] = inbound
-            // An outbound SPI is the peer's choice: two peers may choose the same.
             $0.outbound[outbound.sa.spi, default: []].append(outbound)
         }
         generation.add(1, ordering: .releasing)
@@ -177,7 +181,7 @@ final class SATable: Sendable {
             $0.outbound[outbound]?.removeAll { $0.sa.peer == peer }
             if $0.outbound[outbound]?.isEmpty == true { $0.outbound[outbound] = nil }
             let address = Address(local: peer.local, remote: peer.remote)
-            if $0.active[address]?.sa.spi == outbound {
+            if let used = $0.active[address], used.sa.spi == outbound, used.sa.peer == peer {
                 // A pair of a collision may still stand: use the youngest that was in use.
                 $0.active[address] = $0.outbound.values.joined()
                     .filter { $0.sa.peer == peer && $0.active.load(ordering: .relaxed) }

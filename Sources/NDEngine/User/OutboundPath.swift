@@ -132,6 +132,14 @@ final class OutboundPath {
         }
     }
 
+    /// Lets go of a removed SA, so that its keys are wiped though no packet comes.
+    func forgetRemoved() {
+        guard table.generation.load(ordering: .acquiring) != cachedGeneration else { return }
+        cachedGeneration = 0
+        cachedSA = nil
+        if count == 0 { batchSA = nil }
+    }
+
     private func lookup(_ local: IPAddress, _ remote: IPAddress) -> OutboundSA? {
         let generation = table.generation.load(ordering: .acquiring)
         if generation == cachedGeneration, local == cachedLocal, remote == cachedRemote { return cachedSA }
@@ -281,7 +289,7 @@ final class OutboundPath {
         }
         guard let first = sa.reserve(count) else {
             counters.drop(ND_DROP_SEQUENCE_EXHAUSTED, count)
-            onExhausted(sa)
+            if !sa.ended.exchange(true, ordering: .relaxed) { onExhausted(sa) }
             return
         }
         // Asking for a new SA well before the end.
@@ -293,7 +301,7 @@ final class OutboundPath {
         let extended = sa.sa.extendedSequenceNumbers
         for index in 0..<count {
             let number = first &+ UInt64(index)
-            let iv = UnsafeMutableRawPointer(ops[index].iv) ?? buffer
+            let iv = UnsafeMutableRawPointer(ops[index].iv) ?? buffer + 8
             let esp = iv - 8
             esp.put32(sa.sa.spi, 0)
             esp.put32(UInt32(truncatingIfNeeded: number), 4)
@@ -310,11 +318,13 @@ final class OutboundPath {
             counters.drop(ND_DROP_SEND_FAILED, count)
             return
         }
-        sa.packets.add(UInt64(count), ordering: .relaxed)
-        sa.bytes.add(UInt64(plainBytes), ordering: .relaxed)
-        counters.outbound(packets: count, bytes: plainBytes)
         let lost = sockets.send(sa, buffer, size: used, segment: segmentSize, count: count)
         if lost > 0 { counters.drop(ND_DROP_SEND_FAILED, lost) }
+        // All but the last of a batch are of one size.
+        let bytes = lost == 0 ? plainBytes : plainBytes * (count - lost) / count
+        sa.packets.add(UInt64(count - lost), ordering: .relaxed)
+        sa.bytes.add(UInt64(bytes), ordering: .relaxed)
+        counters.outbound(packets: count - lost, bytes: bytes)
     }
 
     /// SPI | sequence number, 32 or 64 bits (RFC 4106 §5, RFC 4303 §2.2.1).

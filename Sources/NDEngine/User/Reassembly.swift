@@ -38,6 +38,9 @@ struct Reassembly {
     }
 
     static let mostBytes = 65_507
+    /// Enough for the smallest MTU of IPv4 (68 bytes, RFC 791); every piece costs memory of its own
+    /// and a look at it by all that follow.
+    static let mostPieces = 1400
 
     private let limits: ReassemblyLimits
     private var datagrams: [Key: Datagram] = [:]
@@ -68,7 +71,7 @@ struct Reassembly {
         let contradicts =
             (!more && (datagram.end ?? end) != end) || (datagram.end.map { end > $0 } ?? false)
             || (!more && datagram.pieces.contains { $0.offset + $0.bytes.count > end })
-        guard !overlaps, !contradicts else {
+        guard !overlaps, !contradicts, datagram.pieces.count < Self.mostPieces else {
             bytes -= datagram.have
             return .refused
         }

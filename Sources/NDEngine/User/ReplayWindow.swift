@@ -7,11 +7,13 @@ struct ReplayWindow {
     /// Sequence numbers below top that can still be received.
     let size: UInt64
 
+    private static let mostNumbers = 1 << 20
+
     /// The size is rounded up to a power of two; one word of the ring is the spare that RFC 6479
     /// needs.
     init(size wanted: Int) {
         var words = 2
-        while words * 64 - 64 < max(wanted, 64) { words *= 2 }
+        while words * 64 - 64 < min(max(wanted, 64), Self.mostNumbers) { words *= 2 }
         self.words = [UInt64](repeating: 0, count: words)
         mask = UInt64(words - 1)
         size = UInt64(words * 64 - 64)

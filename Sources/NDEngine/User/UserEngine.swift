@@ -160,9 +160,9 @@ public final class UserEngine: Engine {
             defer { state = State() }
             return state
         }
-        for worker in old.workers { worker.stop() }
+        let stopped = old.workers.map { $0.stop() }
         if !keepDevice, let first = old.tuns.first { _ = nd_tun_persist(first, false) }
-        for fd in old.tuns { close(fd) }
+        for (fd, stopped) in zip(old.tuns, stopped) where stopped { close(fd) }
     }
 
     /// Takes away a device that a daemon left. False when there was none.

@@ -8,6 +8,8 @@ import Synchronization
 /// One thread: its TUN queue, its sockets, both directions.
 final class Worker: @unchecked Sendable {
     static let bufferBytes = 65_536 + 256
+    /// Packets of protocol 50 are gathered: one of any size has room behind many.
+    private static let gatherBytes = 4 * 65_536
     /// Reads of one descriptor before the others get their turn.
     private static let burst = 16
 
@@ -22,6 +24,8 @@ final class Worker: @unchecked Sendable {
     private let outbound: OutboundPath
     private let inbound: InboundPath
     private let reassembly: SharedReassembly
+    private let events: any EngineEvents
+    private var deviceGone = false
     private let buffer: UnsafeMutableRawPointer
 
     init(
@@ -32,9 +36,10 @@ final class Worker: @unchecked Sendable {
         self.tun = tun
         self.port = port
         self.reassembly = reassembly
+        self.events = events
         sockets = try WorkerSockets(port: port, mark: mark, buffer: socketBuffer, readsNative: index == 0)
         wake = nd_event_open()
-        buffer = .allocate(byteCount: Self.bufferBytes, alignment: 64)
+        buffer = .allocate(byteCount: Self.gatherBytes, alignment: 64)
         outbound = OutboundPath(
             worker: index, table: table, counters: counters, sockets: sockets, reassembly: reassembly,
             onExhausted: { events.sequenceExhausted(spi: $0.sa.spi, peer: $0.sa.peer) })
@@ -58,10 +63,12 @@ final class Worker: @unchecked Sendable {
         thread.start()
     }
 
-    func stop() {
+    /// False when the thread still runs, so that its descriptors can't be closed: another open might
+    /// get their numbers, and the worker would write plaintext there.
+    func stop() -> Bool {
         running.store(false, ordering: .relaxed)
         nd_event_signal(wake)
-        _ = finished.wait(timeout: .now() + 2)
+        return finished.wait(timeout: .now() + 2) == .success
     }
 
     private func run() {
@@ -78,8 +85,12 @@ final class Worker: @unchecked Sendable {
         wait.count = index == 0 ? 6 : 4
         var lastExpiry = Instant.now()
         while running.load(ordering: .relaxed) {
+            // A deleted device is always readable and never has anything.
+            if deviceGone { withUnsafeMutableBytes(of: &wait.fds) { $0.bindMemory(to: Int32.self)[1] = -1 } }
             let ready = nd_wait_readable(&wait, 1000)
             if ready > 0 { serve(ready) }
+            outbound.forgetRemoved()
+            inbound.forgetRemoved()
             if index == 0, ready <= 0 || Instant.now().since(lastExpiry) > .seconds(1) {
                 lastExpiry = .now()
                 let late = reassembly.expire()
@@ -107,7 +118,13 @@ final class Worker: @unchecked Sendable {
         defer { outbound.flush() }
         for _ in 0..<Self.burst {
             let size = read(tun, buffer, Self.bufferBytes)
-            guard size > 0 else { return false }
+            guard size > 0 else {
+                if size < 0, errno == EBADFD, !deviceGone {
+                    deviceGone = true
+                    events.engineLog("the device of worker \(index) is gone: somebody deleted it")
+                }
+                return false
+            }
             outbound.handle(buffer, size: size)
         }
         return true
@@ -137,20 +154,15 @@ final class Worker: @unchecked Sendable {
             var from = nd_addr16()
             var to = nd_addr16()
             var offset = 0
-            if Self.bufferBytes - used < 16_384 {
+            if Self.gatherBytes - used < Self.bufferBytes {
                 inbound.finishRound()
                 used = 0
             }
-            let room = used == 0 ? Self.bufferBytes : Self.bufferBytes - used
-            let size = nd_esp_receive(fd, ipv6, buffer + used, room, &from, &to, &offset)
+            let size = nd_esp_receive(fd, ipv6, buffer + used, Self.bufferBytes, &from, &to, &offset)
             if size < 0 { return false }
             if size > 0 {
                 inbound.handleNative(buffer + used + offset, size: Int(size), from: from, to: to)
                 used += (offset + Int(size) + 63) / 64 * 64
-                if used >= Self.bufferBytes {
-                    inbound.finishRound()
-                    used = 0
-                }
             }
         }
         return true

@@ -11,13 +11,17 @@ final class WorkerSockets: @unchecked Sendable {
     let esp6: Int32
 
     init(port: UInt16, mark: UInt32, buffer: Int, readsNative: Bool) throws {
+        var opened: [Int32] = []
         func open(_ what: String, _ fd: Int32) throws -> Int32 {
             guard fd >= 0 else {
+                // A class that throws before all it has is set runs no deinit.
+                for fd in opened { close(fd) }
                 throw NDError(
                     "engine.socket", "can't open the \(what) socket: \(String(cString: strerror(-fd)))",
                     hint: -fd == EADDRINUSE
                         ? "another IKE daemon holds UDP \(port); `ss -ulpn` names it" : "root is needed")
             }
+            opened.append(fd)
             return fd
         }
         udp4 = try open("UDP \(port)", nd_udp_open(false, port, mark, Int32(buffer)))

@@ -1,4 +1,5 @@
 import CNDABI
+import NDABI
 import NDCore
 
 /// What BPF does with a packet that a rule matches (enum nd_action).
@@ -131,7 +132,8 @@ extension Rule {
         }
         func prefix(_ bit: UInt32, _ address: nd_addr, _ bits: UInt8) -> IPPrefix?? {
             guard UInt32(rule.match) & bit != 0 else { return .some(nil) }
-            guard let address = address.ipAddress,
+            let address = address.address
+            guard
                 let prefix = IPPrefix(address, length: Int(bits) - (address.isIPv4 ? 96 : 0))
             else { return nil }
             return .some(prefix)
@@ -152,16 +154,5 @@ extension Rule {
             id: rule.id, layer: layer, action: action, context: rule.context, family: family,
             proto: UInt32(rule.match) & ND_MATCH_PROTO != 0 ? rule.proto : nil, local: local, remote: remote,
             localPort: localPort, remotePort: remotePort, icmpType: icmpType, icmpCode: icmpCode)
-    }
-}
-
-extension nd_addr {
-    public init(_ address: IPAddress) {
-        self.init()
-        quads = (address.high.bigEndian, address.low.bigEndian)
-    }
-
-    public var ipAddress: IPAddress? {
-        IPAddress(high: UInt64(bigEndian: quads.0), low: UInt64(bigEndian: quads.1))
     }
 }

@@ -54,7 +54,7 @@ extension DecisionTables {
         kept.lastSeen = now
         let next = asked(packet, peer, policy, now)
         // While the negative cache stands nobody waits for an answer.
-        let quiet = next == nil && peer?.state == .clear
+        let quiet = peer.map { $0.state == .clear && !$0.isDue(policy, now) } ?? false
         if next != nil || (flow == nil && !quiet) { kept.flags.insert(.trigger) }
         if let next {
             return Decision(.pass(.outClear), .clearAsks, flow: kept, peer: next, event: .negotiate)
