@@ -5,10 +5,10 @@ import NDCore
 
 /// Hosts in network namespaces of our own, on one wire:
 ///
-///     alpha 10.77.0.1   beta 10.77.0.2   gamma 10.77.0.3
-///           fd77::1          fd77::2           fd77::3
-///        eth0 ------------- eth0 ------------- eth0
-///                    a bridge (namespace "wire")
+///     alpha 10.77.0.1   beta 10.77.0.2   gamma 10.77.0.3   delta 10.77.0.4
+///           fd77::1          fd77::2           fd77::3           fd77::4
+///        eth0 ------------- eth0 ------------- eth0 ------------- eth0
+///                         a bridge (namespace "wire")
 ///
 /// Everything is named after this process and taken away at the end.
 public final class Lab: @unchecked Sendable {
@@ -33,7 +33,7 @@ public final class Lab: @unchecked Sendable {
     var daemonProcesses: [DaemonProcess] { daemons }
 
     /// `tag` keeps labs of one process apart; mtu is every interface's.
-    public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma"], mtu: Int = 1500) throws {
+    public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma", "delta"], mtu: Int = 1500) throws {
         guard geteuid() == 0 else {
             throw NDError(
                 "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")

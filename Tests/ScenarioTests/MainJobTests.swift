@@ -15,7 +15,19 @@ struct MainJobTests {
         defer { stage.close() }
         expect(
             try Scenarios.plainPeer(
-                stage.lab, from: stage.alpha, to: stage.gamma, family: family, plainMedian: nil))
+                stage.lab, from: stage.alpha, to: stage.gamma, family: family))
+    }
+
+    @Test("A connect to a plain host takes no longer than without ndbpf", arguments: Lab.Family.allCases)
+    func connectTime(family: Lab.Family) throws {
+        let stage = try Stage("ct\(family.rawValue)", beta: nil)
+        defer { stage.close() }
+        let delta = try stage.lab.host("delta")
+        // The other suites run beside this one; the benchmark holds it to 1.1.
+        expect([
+            try Scenarios.connectRatio(
+                stage.lab, guarded: stage.alpha, plain: delta, to: stage.gamma, family: family, limit: 1.25)
+        ])
     }
 
     @Test("A capable peer costs the negotiation's round trips and everything after the SYN is ESP", arguments: Lab.Family.allCases, ["udp", "native"])
