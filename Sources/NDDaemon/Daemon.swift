@@ -77,7 +77,11 @@ public final class Daemon: Service, @unchecked Sendable {
         do {
             try await serve()
         } catch {
-            if loadedHere { _ = try? Loader.unload(options.instance) }
+            if loadedHere {
+                _ = try? Loader.unload(options.instance)
+                // The engine may have made it; it goes when this process does.
+                UserEngine.removeDevice(options.device)
+            }
             throw error
         }
         if options.unloadOnExit {
@@ -93,12 +97,17 @@ public final class Daemon: Service, @unchecked Sendable {
         lock = try DaemonLock.take(options.instance)
     }
 
-    private func releaseLock() { if lock >= 0 { close(lock) } }
+    private func releaseLock() {
+        guard lock >= 0 else { return }
+        if !options.instance.isLoaded { DaemonLock.removeDirectory(options.instance) }
+        close(lock)
+    }
 
     private func loadOrAdopt() throws -> Bool {
-        let value = try compiled.abiPolicy(generation: generation)
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
+            generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
+            let value = try compiled.abiPolicy(generation: generation)
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -113,6 +122,7 @@ public final class Daemon: Service, @unchecked Sendable {
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
             return false
         }
+        let value = try compiled.abiPolicy(generation: generation)
         var load = LoadOptions(interfaces: interfaces)
         load.flows = options.flows
         load.peers = options.peers
@@ -202,7 +212,7 @@ public final class Daemon: Service, @unchecked Sendable {
 
         let reports = Reports(
             options: options, policy: policy, interfaces: interfaces, idle: idle, tcpIdle: tcpIdle,
-            started: started, link: link, control: control)
+            generation: generation, started: started, link: link, control: control)
         let controlSocket = try await ControlServer.start(
             group: serving, path: options.instance.controlSocket,
             answer: { request, target in reports.answer(request).hop(to: target) }, monitor: monitor)
@@ -245,6 +255,13 @@ public final class Daemon: Service, @unchecked Sendable {
 
 /// One daemon for an instance.
 public enum DaemonLock {
+    /// Where nothing is loaded any more; whoever calls holds the lock.
+    public static func removeDirectory(_ instance: Instance) {
+        unlink("\(instance.runDirectory)/daemon.lock")
+        rmdir(instance.runDirectory)
+        rmdir("/run/ndbpf")
+    }
+
     public static func take(_ instance: Instance) throws -> Int32 {
         let path = "\(instance.runDirectory)/daemon.lock"
         let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)

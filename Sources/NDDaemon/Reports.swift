@@ -17,6 +17,7 @@ struct Reports: @unchecked Sendable {
     let interfaces: [String]
     let idle: UInt64
     let tcpIdle: UInt64
+    let generation: UInt32
     let started: Date
     let link: EngineLink
     let control: ControlPlane
@@ -58,7 +59,7 @@ struct Reports: @unchecked Sendable {
             instance: options.instance.name, version: options.version, pid: getpid(),
             since: ISO8601DateFormatter().string(from: started),
             uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenario.rawValue,
-            policyFile: options.policyFile, policyGeneration: 1, interfaces: interfaces,
+            policyFile: options.policyFile, policyGeneration: generation, interfaces: interfaces,
             attachment: record?.attachments.first?.kind ?? "unknown", engine: control.engine.kind.rawValue,
             engineReason: policy.engine.kind == .user
                 ? "the policy asks for it" : "auto: this version has the user engine only",
@@ -153,7 +154,7 @@ struct Reports: @unchecked Sendable {
             snapshot.ikeSent = keying[.datagramsSent]
             for (reason, value) in keying.dropped { snapshot.ikeDrops[reason.rawValue] = value }
             for (reason, value) in keying.malformed { snapshot.ikeDrops["malformed_\(reason)", default: 0] &+= value }
-            snapshot.policyGeneration = 1
+            snapshot.policyGeneration = UInt64(generation)
             snapshot.startedAtUnixSeconds = started.timeIntervalSince1970
             return snapshot
         }.map { snapshot in

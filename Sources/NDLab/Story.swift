@@ -41,7 +41,7 @@ public final class Story {
         say("alpha \(alpha.ipv4)   beta \(beta.ipv4)   gamma \(gamma.ipv4)")
         say("      \(alpha.ipv6)          \(beta.ipv6)           \(gamma.ipv6)")
         say("   eth0 ------------- eth0 ------------- eth0     (one wire)")
-        say("   ndbpf              ndbpf              plain host")
+        say("   ndbpf              ndbpf              plain host     (and delta, a plain host to compare with)")
 
         let servers = [try Servers(lab, beta), try Servers(lab, gamma)]
         defer { for server in servers { server.close() } }
@@ -65,7 +65,7 @@ public final class Story {
         }
         chapter("4. forged packets: clear data and RST into a secured connection")
         add(try Scenarios.injection(lab, from: alpha, to: beta, attacker: gamma, family: .ipv4))
-        chapter("5. the SAs are deleted on both sides, then both daemons die: nothing leaves in clear")
+        chapter("5. the SAs are deleted on both sides, one daemon stops, the other is killed: nothing leaves in clear")
         add(try Scenarios.latch(lab, from: alpha, to: beta, family: .ipv4, policy: policy))
         chapter("6. beta becomes a boundary host: a running transfer is upgraded in flight")
         add(

@@ -80,9 +80,7 @@ struct Unload: ParsableCommand {
         defer { close(lock) }
         let record = try Loader.unload(instance)
         let device = record.device.map { UserEngine.removeDevice($0) } ?? false
-        unlink("\(instance.runDirectory)/daemon.lock")
-        rmdir(instance.runDirectory)
-        rmdir("/run/ndbpf")
+        DaemonLock.removeDirectory(instance)
         if options.json {
             print(try JSONOutput.text("unload", record))
         } else {

@@ -72,6 +72,19 @@ struct MainJobTests {
                 stage.lab, from: stage.alpha, to: stage.beta, family: family, key: stage.key, megabytes: 200))
     }
 
+    @Test("Strict reverse-path filtering on the host is no obstacle", arguments: ["0", "1", "2"])
+    func reversePath(mode: String) throws {
+        let stage = try Stage("rp\(mode)", alpha: nil, beta: nil)
+        defer { stage.close() }
+        for host in [stage.alpha, stage.beta] {
+            try Shell.run(
+                "ip", "netns", "exec", host.namespace, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=\(mode)",
+                "net.ipv4.conf.default.rp_filter=\(mode)")
+            try stage.lab.startDaemon(host, policy: Scenarios.policy("negotiation-discovery", key: stage.key))
+        }
+        expect(try Scenarios.securedPeer(stage.lab, from: stage.alpha, to: stage.beta, family: .ipv4))
+    }
+
     @Test("The upgrade works with clsact too, where the kernel has no TCX")
     func clsact() throws {
         let stage = try Stage("c", arguments: ["--clsact"])

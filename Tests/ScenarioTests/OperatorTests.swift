@@ -66,6 +66,13 @@ struct OperatorTests {
         #expect(missing.status == 1)
         #expect(missing.text.contains("nosuch0"), "\(missing.text)")
         #expect(difference(try trace(stage.lab, stage.alpha), before) == [])
+        // The metrics' address is not this host's: everything else is in place by then.
+        try Scenarios.policy("negotiation-discovery", key: stage.key, metrics: "203.0.113.1:9466").write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let late = try stage.ndbpf(stage.alpha, "run", "--policy", file)
+        #expect(late.status == 1, "\(late.text)")
+        #expect(late.text.contains("203.0.113.1"), "\(late.text)")
+        #expect(difference(try trace(stage.lab, stage.alpha), before) == [])
         // An ingress qdisc where clsact would go makes the second attachment fail, with maps,
         // programs and the first one in place.
         try Shell.run("tc", "-n", stage.alpha.namespace, "qdisc", "add", "dev", "eth0", "ingress")
