@@ -17,7 +17,7 @@ BUILD_PACKAGES = clang-14 libbpf-dev libelf-dev zlib1g-dev libssl-dev libc6-dev 
 ifeq ($(ARCH),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev
 endif
-TEST_PACKAGES = tshark tcpdump prometheus
+TEST_PACKAGES = procps tshark tcpdump prometheus
 BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
 
 .PHONY: help deps test-deps bench-deps bpf build demo test bench install clean

@@ -76,7 +76,7 @@ public final class Lab: @unchecked Sendable {
         try Shell.run("ip", "-n", wire, "link", "add", "br0", "type", "bridge", "stp_state", "0")
         try Shell.run("ip", "-n", wire, "link", "set", "br0", "mtu", "\(mtu)", "up")
         // A bridge that snoops multicast delays neighbour discovery.
-        try? Shell.run("ip", "-n", wire, "link", "set", "br0", "type", "bridge", "mcast_snooping", "0")
+        _ = try? Shell.run("ip", "-n", wire, "link", "set", "br0", "type", "bridge", "mcast_snooping", "0")
         for (index, host) in hosts.enumerated() {
             try Shell.run(
                 "ip", "link", "add", "eth0", "mtu", "\(mtu)", "netns", host.namespace, "type", "veth", "peer",
@@ -182,7 +182,7 @@ public final class DaemonProcess: @unchecked Sendable {
     init(host: Lab.Host, binary: String, log: String, arguments: [String]) throws {
         self.host = host
         self.log = log
-        FileManager.default.createFile(atPath: log, contents: nil)
+        _ = FileManager.default.createFile(atPath: log, contents: nil)
         guard let output = FileHandle(forWritingAtPath: log) else {
             throw NDError("lab.log", "can't write \(log)")
         }
