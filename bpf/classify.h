@@ -3,17 +3,14 @@
 #ifndef ND_CLASSIFY_H
 #define ND_CLASSIFY_H
 
-/* A prefix is of one family: every IPv4 one has 96 bits of mapping in front, so a shorter one is
- * IPv6's and must not swallow mapped addresses (::/0). */
-static __always_inline bool nd_prefix_matches(const struct nd_packet *p,
-					      const struct nd_addr *address,
+static __always_inline bool nd_prefix_matches(__u8 family, const struct nd_addr *address,
 					      const struct nd_addr *prefix, __u32 bits)
 {
 	__u64 high, low;
 
-	if (p->family == 4 && bits < 96)
+	/* ::/0 is all of IPv6, not the mapped addresses too. */
+	if (bits < 96 && family == 4)
 		return false;
-
 	if (bits >= 64) {
 		high = ~0ull;
 		low = bits >= 128 ? ~0ull : bits == 64 ? 0 : ~0ull << (128 - bits);
@@ -49,10 +46,10 @@ static __noinline bool nd_rule_matches(const struct nd_rule *rule, const struct 
 	    (p->icmp_code < rule->icmp_code_min || p->icmp_code > rule->icmp_code_max))
 		return false;
 	if ((match & ND_MATCH_LOCAL) &&
-	    !nd_prefix_matches(p, &p->key.local, &rule->local, rule->local_prefix))
+	    !nd_prefix_matches(p->family, &p->key.local, &rule->local, rule->local_prefix))
 		return false;
 	return !(match & ND_MATCH_REMOTE) ||
-	       nd_prefix_matches(p, &p->key.remote, &rule->remote, rule->remote_prefix);
+	       nd_prefix_matches(p->family, &p->key.remote, &rule->remote, rule->remote_prefix);
 }
 
 struct nd_classification {

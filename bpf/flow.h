@@ -40,8 +40,6 @@ static __noinline struct nd_flow *nd_flow_create(const struct nd_packet *p,
 	struct nd_flow fresh = {
 		.first_seen = p->now,
 		.last_seen = p->now,
-		.epoch = p->outbound ? p->epoch : p->epoch - 1,
-		.epoch_in = p->outbound ? p->epoch - 1 : p->epoch,
 		.generation = policy->generation,
 		.context = context,
 		.flags = flags,
@@ -78,6 +76,27 @@ static __always_inline void nd_flow_flags(struct nd_flow *flow, const struct nd_
 	__sync_fetch_and_or(&flow->flags, flags);
 }
 
+static __always_inline __u8 nd_coarse_time(const struct nd_packet *p)
+{
+	return p->now >> 30;
+}
+
+/* The next packets of the flow go without the table, until the epoch is raised. Filters saw an
+ * ICMP error, not the flow that it quotes: its verdict is nobody else's. */
+static __always_inline void nd_flow_cache(struct nd_flow *flow, const struct nd_packet *p)
+{
+	if (p->quoted)
+		return;
+	flow->checked = nd_coarse_time(p);
+	flow->epoch = p->epoch;
+}
+
+static __always_inline void nd_flow_cache_in(struct nd_flow *flow, const struct nd_packet *p)
+{
+	if (!p->quoted)
+		flow->epoch_in = p->epoch;
+}
+
 static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_packet *p)
 {
 	/* Coarse clock: most packets find the same value and leave the cache line clean. */
@@ -91,6 +110,8 @@ static __always_inline void nd_flow_secure(struct nd_flow *flow, const struct nd
 	if (flow->flags & ND_FLOW_SECURE)
 		return;
 	flow->secured_at = p->now;
+	/* A cached verdict was "clear"; with the latch it would read "nd0", whatever the peer is. */
+	flow->epoch = p->epoch - 1;
 	if (!(__sync_fetch_and_or(&flow->flags, ND_FLOW_SECURE) & ND_FLOW_SECURE) &&
 	    (flow->packets[ND_TRAFFIC_OUT_CLEAR] || flow->packets[ND_TRAFFIC_IN_CLEAR])) {
 		struct nd_stats *stats = nd_stats_get();
@@ -109,6 +130,7 @@ static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet 
 	__u16 ports[2] = {};
 	__u8 head[40];
 	struct nd_addr source, destination;
+	__u32 fragment_id = 0;
 
 	if (p->family == 4) {
 		__u32 header;
@@ -125,20 +147,33 @@ static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet 
 	} else {
 		if (bpf_skb_load_bytes(skb, at, head, 40) || head[0] >> 4 != 6)
 			return;
-		quoted.proto = head[6];
+		int found = nd_ipv6_extensions(skb, at + 40, head[6], &fragment_id);
+
+		if (found < 0)
+			return;
+		quoted.proto = found >> 16;
 		nd_copy_v6(&source, (struct in6_addr *)(head + 8));
 		nd_copy_v6(&destination, (struct in6_addr *)(head + 24));
-		at += 40;
+		at = found & 0xffff;
 	}
-	if (nd_has_ports(quoted.proto) && bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
-		return;
+	if (nd_has_ports(quoted.proto)) {
+		if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+			return;
+	} else if (quoted.proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+		if (bpf_skb_load_bytes(skb, at, head, 8))
+			return;
+		if (nd_icmp_has_id(p->family, head[0]))
+			ports[0] = ports[1] = *(__u16 *)(head + 4);
+	}
 	/* An inbound error quotes what we sent; an outbound one what we received. */
 	quoted.local = p->outbound ? destination : source;
 	quoted.remote = p->outbound ? source : destination;
 	quoted.local_port = p->outbound ? ports[1] : ports[0];
 	quoted.remote_port = p->outbound ? ports[0] : ports[1];
-	if (bpf_map_lookup_elem(&nd_flows, &quoted))
-		p->key = quoted;
+	if (!bpf_map_lookup_elem(&nd_flows, &quoted))
+		return;
+	p->key = quoted;
+	p->quoted = 1;
 }
 
 #endif

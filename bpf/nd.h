@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 1u
+#define ND_ABI_VERSION 2u
 
 #define ND_MAX_RULES 128
 #define ND_EVENT_PACKET_MAX 2048
@@ -163,7 +163,8 @@ struct nd_flow {
 	__u32 context;
 	__u32 flags;
 	__u8 direction;         /* enum nd_flow_direction */
-	__u8 zero[3];
+	__u8 checked;           /* when the cached outbound verdict was made, coarsely */
+	__u8 zero[2];
 	__u32 generation;       /* policy generation that admitted it */
 };
 

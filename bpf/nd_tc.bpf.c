@@ -34,7 +34,10 @@
 
 static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
 {
-	return !p->fragment && !(p->tcp_flags & ND_TCP_SYN) &&
+	/* ICMP has too many meanings under one key: an error's flow is the one it quotes, and filters
+	 * see the type. */
+	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
+	       !(p->tcp_flags & ND_TCP_SYN) &&
 	       p->now <= flow->last_seen + ND_FAST_IDLE;
 }
 
@@ -80,22 +83,16 @@ static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct 
 					    const struct nd_state *state,
 					    const struct nd_policy *policy)
 {
-	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
-	struct nd_peer *peer;
-
 	switch (nd_fragment_recall(p)) {
 	case ND_FRAGMENT_PASS:
 		return nd_pass(p, ND_PASS_OUT_CLEAR);
 	case ND_FRAGMENT_REDIRECT:
 		return nd_redirect(skb, p, state, policy);
-	case ND_FRAGMENT_DROP:
-		return nd_drop(skb, p, ND_DROP_FRAGMENT);
 	}
-	/* The stack sends first fragments first, so this one's was evicted or never came. */
-	peer = bpf_map_lookup_elem(&nd_peers, &key);
-	if (nd_peer_was_secured(peer))
-		return nd_drop(skb, p, ND_DROP_FRAGMENT);
-	return nd_pass(p, ND_PASS_OUT_CLEAR);
+	/* The stack sends first fragments first and every verdict is remembered, so an unknown one's
+	 * was evicted. Without ports nobody knows its filter or its context: it may be a secured
+	 * flow's. */
+	return nd_drop(skb, p, ND_DROP_FRAGMENT);
 }
 
 /* Rows 6 and 7: the packet leaves in clear; the first of a peer starts the negotiation. */
@@ -127,6 +124,9 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 		nd_flow_flags(flow, p);
 		nd_flow_touch(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
+		/* Exempt inbound but not outbound: the short way would count it as exempt. */
+		if (!(flow->flags & ND_FLOW_EXEMPT))
+			nd_flow_cache(flow, p);
 	}
 	if (p->fragment == ND_FRAGMENT_FIRST)
 		nd_fragment_remember(p, ND_FRAGMENT_PASS);
@@ -140,8 +140,10 @@ static __noinline int nd_out_held(struct __sk_buff *skb, struct nd_packet *p,
 {
 	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 
-	if (flow)
+	if (flow) {
 		nd_flow_flags(flow, p);
+		flow->epoch = p->epoch - 1; /* no cached verdict for what may not leave */
+	}
 	if (!nd_link_local(p) &&
 	    !nd_peer_ask(skb, p, policy, key,
 			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
@@ -170,6 +172,7 @@ static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *
 		nd_flow_flags(flow, p);
 		nd_flow_touch(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p->length);
+		nd_flow_cache(flow, p);
 	}
 	return nd_redirect(skb, p, state, policy);
 }
@@ -195,9 +198,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	action = rule & 0xff;
 	if (action == ND_ACTION_BLOCK)
 		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
-	if (action == ND_ACTION_PERMIT && (p->icmp_type || p->icmp_code ||
-					   p->key.proto == IPPROTO_ICMP ||
-					   p->key.proto == IPPROTO_ICMPV6))
+	if (action == ND_ACTION_PERMIT &&
+	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
 		return nd_out_exempt(p);
 	if (nd_icmp_is_error(p))
 		nd_follow_quoted(skb, p);
@@ -218,7 +220,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 			nd_flow_flags(flow, p);
 			nd_flow_touch(flow, p);
 			nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
-			flow->epoch = p->epoch;
+			nd_flow_cache(flow, p);
 		}
 		return nd_out_exempt(p);
 	}
@@ -227,17 +229,12 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	key.remote = p->key.remote;
 	key.context = rule >> 8;
 	peer = bpf_map_lookup_elem(&nd_peers, &key);
-	if (flow)
-		flow->epoch = p->epoch;
 	if (peer && peer->state == ND_PEER_SECURED) {
 		nd_clamp_syn(skb, p, policy, state);
 		return nd_out_protected(skb, p, policy, flow, key.context);
 	}
-	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy)) {
-		if (flow)
-			flow->epoch = p->epoch - 1; /* no cached verdict while latched */
+	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy))
 		return nd_out_held(skb, p, policy, &key, ND_DROP_LATCHED);
-	}
 	if (action == ND_ACTION_REQUIRE_OUTBOUND)
 		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
 	/* While the negative cache stands there is nothing to ask, and no ESP to make room for: the
@@ -269,7 +266,10 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	 * next packet looks again. */
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
-	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow)) {
+	/* A clear verdict is good for a second: negative caches end and stuck negotiations are asked
+	 * again without anybody raising the epoch. */
+	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow) &&
+	    ((flow->flags & ND_FLOW_SECURE) || flow->checked == nd_coarse_time(&p))) {
 		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		if (flow->flags & ND_FLOW_SECURE) {
@@ -299,6 +299,14 @@ static __noinline int nd_in_drop(struct __sk_buff *skb, const struct nd_packet *
 	return nd_drop(skb, p, reason);
 }
 
+/* Later fragments of a dropped datagram with the same identifier must not meet this one's. */
+static __noinline int nd_in_pass(const struct nd_packet *p, __u32 kind)
+{
+	if (p->fragment == ND_FRAGMENT_FIRST)
+		nd_fragment_remember(p, ND_FRAGMENT_PASS);
+	return nd_pass(p, kind);
+}
+
 /* Row 3, and new flows that row 5 accepts. */
 static __noinline int nd_in_clear(struct __sk_buff *skb, struct nd_packet *p,
 				  struct nd_policy *policy, struct nd_flow *flow)
@@ -316,7 +324,7 @@ static __noinline int nd_in_clear(struct __sk_buff *skb, struct nd_packet *p,
 	nd_flow_flags(flow, p);
 	nd_flow_touch(flow, p);
 	nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
-	return nd_pass(p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT : ND_PASS_IN_CLEAR);
+	return nd_in_pass(p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT : ND_PASS_IN_CLEAR);
 }
 
 /* Row 4: packets that were in flight when the flow was upgraded, and nothing else. */
@@ -343,7 +351,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 	long rule;
 
 	if (!state || !policy || nd_not_ours(p, policy))
-		return nd_pass(p, ND_PASS_IN_EXEMPT);
+		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 	if (p->fragment == ND_FRAGMENT_LATER) {
 		/* It may overtake its first fragment; alone it delivers nothing, and the first
 		 * one goes through the table. */
@@ -358,7 +366,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 		return nd_in_drop(skb, p, ND_DROP_BLOCKED);
 	if (action == ND_ACTION_PERMIT &&
 	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_pass(p, ND_PASS_IN_EXEMPT);
+		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 	if (nd_icmp_is_error(p))
 		nd_follow_quoted(skb, p);
 
@@ -367,9 +375,9 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 		if (!flow)
 			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
 		if (!flow)
-			return nd_pass(p, ND_PASS_IN_EXEMPT);
+			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
-		flow->epoch_in = p->epoch;
+		nd_flow_cache_in(flow, p);
 		return nd_in_clear(skb, p, policy, flow);
 	}
 	if (flow && (flow->flags & ND_FLOW_SECURE)) {
@@ -377,7 +385,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 		nd_flow_flags(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
-		return nd_pass(p, ND_PASS_IN_CLEAR);
+		return nd_in_pass(p, ND_PASS_IN_CLEAR);
 	}
 	if (!flow) {
 		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
@@ -402,7 +410,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 	/* The answer to a connection that was opened under the negative cache is left alone too. */
 	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
 		nd_clamp_syn(skb, p, policy, state);
-	flow->epoch_in = p->epoch;
+	nd_flow_cache_in(flow, p);
 	return nd_in_clear(skb, p, policy, flow);
 }
 
@@ -474,7 +482,7 @@ static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet 
 	nd_flow_flags(flow, p);
 	nd_flow_touch(flow, p);
 	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
-	flow->epoch_in = p->epoch;
+	nd_flow_cache_in(flow, p);
 	return nd_pass(p, ND_PASS_IN_PROTECTED);
 }
 

@@ -27,7 +27,8 @@ struct nd_packet {
 	__u8 outbound;
 	__u8 df;
 	__u8 quiet;        /* the peer's state asks for no event */
-	__u8 padding[4];
+	__u8 quoted;       /* key is the one that this ICMP error quotes */
+	__u8 padding[3];
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
@@ -65,13 +66,16 @@ static __always_inline int nd_l3_ethernet(struct __sk_buff *skb, __u16 *proto)
 }
 
 /* Walks IPv6 extension headers; returns the L4 offset with its protocol in bits 16-23 and the
- * fragment kind in bits 24-25, or -1. */
-static __noinline int nd_ipv6_extensions(struct __sk_buff *skb, __u32 offset, __u32 next,
-					 __u32 *fragment_id)
+ * fragment kind in bits 24-25, or -1. Not static: the verifier walks a global function once, not
+ * once for every caller's state. */
+__noinline int nd_ipv6_extensions(struct __sk_buff *skb, __u32 offset, __u32 next,
+				  __u32 *fragment_id)
 {
 	__u32 fragment = 0;
 	__u8 header[8];
 
+	if (!fragment_id)
+		return -1;
 	for (int i = 0; i < 8; i++) {
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
 		    next != IPPROTO_FRAGMENT)
@@ -94,8 +98,11 @@ static __noinline int nd_ipv6_extensions(struct __sk_buff *skb, __u32 offset, __
 		next = header[0];
 		offset += (header[1] + 1) * 8;
 	}
-	if (offset > 0xffff || next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING ||
-	    (next == IPPROTO_FRAGMENT && fragment != ND_FRAGMENT_LATER))
+	/* More headers than the walk follows: what they hide would pass as a protocol without ports. */
+	if (offset > 0xffff ||
+	    (fragment != ND_FRAGMENT_LATER &&
+	     (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	      next == IPPROTO_FRAGMENT)))
 		return -1;
 	return offset | next << 16 | fragment << 24;
 }
@@ -137,8 +144,21 @@ static __always_inline void nd_copy_v6(struct nd_addr *to, const struct in6_addr
 	to->words[3] = from->in6_u.u6_addr32[3];
 }
 
+/* The IP header's length counts, not the frame's: there may be padding behind the packet. Zero is
+ * what packets above 64 KB carry (BIG TCP). */
+static __always_inline bool nd_trim(struct nd_packet *p, __u32 claimed, bool zero)
+{
+	if (zero && p->length > 0xffff)
+		return true;
+	if (claimed > p->length || p->l3 + claimed < p->l4)
+		return false;
+	p->length = claimed;
+	return true;
+}
+
 static __always_inline int nd_parse_l4(void *l4, void *end, struct nd_packet *p)
 {
+	__u32 room = p->l3 + p->length - p->l4;
 	__u8 proto = p->key.proto;
 
 	if (p->fragment == ND_FRAGMENT_LATER)
@@ -147,19 +167,19 @@ static __always_inline int nd_parse_l4(void *l4, void *end, struct nd_packet *p)
 		__u16 *ports = l4;
 		__u8 *flags = l4;
 
-		if (l4 + 8 > end)
+		if (l4 + 8 > end || room < 8)
 			return ND_BAD_HEADER;
 		p->key.local_port = p->outbound ? ports[0] : ports[1];
 		p->key.remote_port = p->outbound ? ports[1] : ports[0];
 		if (proto == IPPROTO_TCP) {
-			if (l4 + 20 > end)
+			if (l4 + 20 > end || room < 20)
 				return ND_BAD_HEADER;
 			p->tcp_flags = flags[13];
 		}
 	} else if (proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		struct icmphdr *icmp = l4;
 
-		if (l4 + 8 > end)
+		if (l4 + 8 > end || room < 8)
 			return ND_BAD_HEADER;
 		p->icmp_type = icmp->type;
 		p->icmp_code = icmp->code;
@@ -189,6 +209,8 @@ static __always_inline int nd_parse_ipv4(struct __sk_buff *skb, struct nd_packet
 		return ND_BAD_HEADER;
 	p->family = 4;
 	p->l4 = p->l3 + header;
+	if (!nd_trim(p, bpf_ntohs(ip->tot_len), !ip->tot_len))
+		return ND_BAD_HEADER;
 	p->key.proto = ip->protocol;
 	nd_map_v4(&p->key.local, p->outbound ? ip->saddr : ip->daddr);
 	nd_map_v4(&p->key.remote, p->outbound ? ip->daddr : ip->saddr);
@@ -212,6 +234,9 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return ND_BAD_HEADER;
 	p->family = 6;
+	p->l4 = l4;
+	if (!nd_trim(p, sizeof(*ip) + bpf_ntohs(ip->payload_len), !ip->payload_len))
+		return ND_BAD_HEADER;
 	/* Two plain branches: a selected pointer tempts the compiler into arithmetic on stack
 	 * addresses that the verifier refuses. */
 	if (p->outbound) {
@@ -224,7 +249,6 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 	next = ip->nexthdr;
 	if (next == IPPROTO_TCP || next == IPPROTO_UDP) {
 		p->key.proto = next;
-		p->l4 = l4;
 		return nd_parse_l4((void *)(ip + 1), end, p);
 	}
 	int found = nd_ipv6_extensions(skb, l4, next, &p->fragment_id);
@@ -232,6 +256,8 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 	if (found < 0)
 		return ND_BAD_HEADER;
 	p->l4 = found;
+	if (p->l4 > p->l3 + p->length)
+		return ND_BAD_HEADER;
 	p->key.proto = found >> 16;
 	p->fragment = found >> 24 & 3;
 	l4 = found & 0xffff;
@@ -247,11 +273,13 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 static __always_inline int nd_parse(struct __sk_buff *skb, __u16 proto, struct nd_packet *p)
 {
 	__u32 length = skb->len;
+	__u32 linear = (long)skb->data_end - (long)skb->data;
 
 	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
 		return ND_NOT_IP;
 	p->length = length - p->l3;
-	if ((long)skb->data + p->l3 + 60 > (long)skb->data_end && length > p->l3)
+	/* Only where more than the linear part exists: a pull un-shares the headers. */
+	if (linear < length && linear < ND_HEADERS_MAX)
 		bpf_skb_pull_data(skb, length < ND_HEADERS_MAX ? length : ND_HEADERS_MAX);
 	return proto == bpf_htons(ETH_P_IP) ? nd_parse_ipv4(skb, p) : nd_parse_ipv6(skb, p);
 }
