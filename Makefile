@@ -49,7 +49,7 @@ build: bpf ## build the ndbpf binary, BPF objects inside
 demo: build ## run the main job on three hosts in network namespaces (root)
 	$(BUILD)/ndbpf demo
 
-test: test-deps bpf bpf/build/nd_test.bpf.o ## build and run every test (root)
+test: test-deps bpf ## build and run every test (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build
 

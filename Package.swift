@@ -71,7 +71,7 @@ let package = Package(
         .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI"]),
         .testTarget(
             name: "NDDatapathTests",
-            dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CLibbpf", "CNDSystem"]),
+            dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
     ],

@@ -486,9 +486,9 @@ static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet 
 	return nd_pass(p, ND_PASS_IN_PROTECTED);
 }
 
-static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 proto)
+static __always_inline int nd_decrypted(struct __sk_buff *skb, __u16 proto)
 {
-	struct nd_packet p = { .l3 = l3 };
+	struct nd_packet p = {};
 	struct nd_state *state = nd_state_get();
 	struct nd_flow *flow;
 
@@ -548,7 +548,7 @@ int nd_ingress_l3(struct __sk_buff *skb)
 SEC("tc")
 int nd_nd0_ingress(struct __sk_buff *skb)
 {
-	return nd_decrypted(skb, 0, skb->protocol);
+	return nd_decrypted(skb, skb->protocol);
 }
 
 char nd_license[] SEC("license") = "Dual BSD/GPL";

@@ -1,231 +1,348 @@
 import CLibbpf
 import CNDABI
-import CNDSystem
+import CNDObjects
 import Foundation
 import NDABI
 import NDCore
-import NDDatapath
 import NDPolicy
-import Testing
 
-/// The BPF programs in the kernel, attached to nothing, with maps of their own: packets go in by
-/// BPF_PROG_TEST_RUN, verdict, entries and events come out. Needs root.
-final class TestBench {
-    enum Program: String { case egress = "nd_egress", ingress = "nd_ingress", decrypted = "nd_nd0_ingress_framed" }
+@testable import NDDatapath
 
-    struct Outcome {
-        /// -1 passes, 2 drops, 7 redirects.
-        var verdict: Int32
-        var frame: [UInt8]
-        var events: [DatapathEventShape]
-    }
+/// The programs as BPF_PROG_TEST_RUN runs them.
+///
+/// The kernel calls eth_type_trans() on whatever it is given, takes skb->protocol from bytes 12 and
+/// 13, and puts the 14 bytes back: data starts where our bytes start. That is right for the two
+/// Ethernet programs. The three others want an IP header at 0 and skb->protocol set: with a source
+/// in 8.0.0.0/16 or 2001:db8:86dd::/48 the bytes 12 and 13 of the bare IP packet, which belong to its
+/// source address, happen to be the EtherType.
+enum Hook: String, CaseIterable, Sendable {
+    case egress = "nd_egress"
+    case ingress = "nd_ingress"
+    case egressL3 = "nd_egress_l3"
+    case ingressL3 = "nd_ingress_l3"
+    case decrypted = "nd_nd0_ingress"
 
-    struct DatapathEventShape: Equatable {
-        var type: UInt32
-        var packet: [UInt8]
-        var length: Int
-    }
+    var isEthernet: Bool { self == .egress || self == .ingress }
+    var isOutbound: Bool { self == .egress || self == .egressL3 }
+}
 
-    static let local4 = "10.1.0.1"
-    static let local6 = "fd01::1"
+enum Verdict: Hashable {
+    case pass, drop, redirect
+    case other(UInt32)
 
-    private let object: OpaquePointer
-    private let ring: OpaquePointer
-    private let collected = Collected()
-    let flows: BPFMap<nd_flow_key, nd_flow>
-    let peers: BPFMap<nd_peer_key, nd_peer>
-    let state: BPFMap<UInt32, nd_state>
-    private let policies: BPFMap<UInt32, UInt32>
-    private let statsDescriptor: Int32
-
-    init() throws {
-        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("bpf/build/nd_test.bpf.o").path
-        let image = try Data(contentsOf: URL(fileURLWithPath: path))
-        let object = image.withUnsafeBytes { nd_bpf_open($0.baseAddress, $0.count, "nd_test") }
-        let opened = try #require(object)
-        let loaded = bpf_object__load(opened)
-        try #require(loaded == 0, "the kernel refuses the programs (root?): \(String(cString: nd_bpf_log()).suffix(1500))")
-        self.object = opened
-        func map(_ name: String) throws -> Int32 {
-            bpf_map__fd(try #require(bpf_object__find_map_by_name(opened, name)))
+    init(_ value: UInt32) {
+        switch Int32(bitPattern: value) {
+        case -1: self = .pass
+        case 2: self = .drop
+        case 7: self = .redirect
+        default: self = .other(value)
         }
-        flows = BPFMap(descriptor: try map("nd_flows"), name: "nd_flows")
-        peers = BPFMap(descriptor: try map("nd_peers"), name: "nd_peers")
-        state = BPFMap(descriptor: try map("nd_state"), name: "nd_state")
-        policies = BPFMap(descriptor: try map("nd_policies"), name: "nd_policies")
-        statsDescriptor = try map("nd_stats")
-        let local = BPFMap<nd_addr, UInt32>(descriptor: try map("nd_local"), name: "nd_local")
-        for address in [Self.local4, Self.local6, "fe80::1"] {
-            try local.update(nd_addr(try ip(address)), ND_LOCAL_UNICAST)
-        }
-        try local.update(nd_addr(try ip("10.1.0.255")), ND_LOCAL_BROADCAST)
-        ring = try #require(
-            nd_ring_open(
-                try map("nd_events"),
-                { context, data, size in
-                    guard let context, let data, size >= MemoryLayout<nd_event>.size else { return 0 }
-                    let event = data.assumingMemoryBound(to: nd_event.self).pointee
-                    let packet = withUnsafeBytes(of: event.packet) { Array($0.prefix(Int(event.captured))) }
-                    Unmanaged<Collected>.fromOpaque(context).takeUnretainedValue().events.append(
-                        DatapathEventShape(type: event.type, packet: packet, length: Int(event.length)))
-                    return 0
-                }, Unmanaged.passUnretained(collected).toOpaque()))
-        try setState { _ in }
-    }
-
-    deinit {
-        ring_buffer__free(ring)
-        bpf_object__close(object)
-    }
-
-    private final class Collected { var events: [DatapathEventShape] = [] }
-
-    func setState(_ body: (inout nd_state) -> Void) throws {
-        var value = state.lookup(0) ?? nd_state()
-        value.abi = ND_ABI_VERSION
-        value.epoch &+= 1
-        if value.nd0 == 0 { value.nd0 = 1 }
-        value.mtu = 1500
-        body(&value)
-        try state.update(0, value)
-    }
-
-    func commit(_ policy: CompiledPolicy) throws {
-        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
-        try #require(slot >= 0)
-        defer { close(slot) }
-        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, try policy.abiPolicy(generation: 1))
-        try policies.update(0, UInt32(slot))
-        try setState { _ in }
-    }
-
-    func drops(_ reason: nd_drop_reason) -> UInt64 {
-        let words = MemoryLayout<nd_stats>.size / 8
-        let cpus = Int(libbpf_num_possible_cpus())
-        var raw = [UInt64](repeating: 0, count: words * cpus)
-        var key: UInt32 = 0
-        bpf_map_lookup_elem(statsDescriptor, &key, &raw)
-        let at = (MemoryLayout<nd_stats>.offset(of: \.drops) ?? 0) / 8 + Int(reason.rawValue)
-        return (0..<cpus).reduce(0) { $0 + raw[$1 * words + at] }
-    }
-
-    func run(_ program: Program, _ frame: [UInt8]) throws -> Outcome {
-        let descriptor = bpf_program__fd(try #require(bpf_object__find_program_by_name(object, program.rawValue)))
-        var out = [UInt8](repeating: 0, count: frame.count + 64)
-        var size = UInt32(out.count)
-        var verdict: UInt32 = 0
-        var time: UInt32 = 0
-        let error = nd_bpf_test_run(
-            descriptor, frame, UInt32(frame.count), &out, &size, 0, 0, 1, &verdict, &time)
-        try #require(error == 0, "BPF_PROG_TEST_RUN: \(error) for \(frame.count) bytes")
-        collected.events = []
-        _ = ring_buffer__consume(ring)
-        return Outcome(
-            verdict: Int32(bitPattern: verdict), frame: Array(out.prefix(Int(size))), events: collected.events)
-    }
-
-    func forget(_ key: FlowKey) {
-        flows.delete(nd_flow_key(key))
-        peers.delete(nd_peer_key(key.peer))
     }
 }
 
-func ip(_ text: String) throws -> IPAddress { try #require(IPAddress(text)) }
+/// One copy of the object in the kernel: no pins, nothing attached.
+final class LoadedObject: @unchecked Sendable {
+    private let object: OpaquePointer
+    private let ring: OpaquePointer
+    let programs: [Hook: Int32]
+    let maps: [String: Int32]
+    private var received: [DatapathEvent] = []
 
-/// Builds frames as the wire has them.
-struct Frame {
-    var source: IPAddress
-    var destination: IPAddress
-    var proto: UInt8 = IPProtocol.tcp
-    var sourcePort: UInt16 = 40_000
-    var destinationPort: UInt16 = 443
-    var flags: UInt8 = 0x10
-    var icmpType: UInt8 = 8
-    var icmpCode: UInt8 = 0
-    var tcpOptions: [UInt8] = []
-    var ipOptions: [UInt8] = []
-    /// IPv6 extension headers in front of the upper layer: (type, bytes without the first).
-    var extensions: [(type: UInt8, body: [UInt8])] = []
-    /// Units of 8 bytes, and whether more follow; nil for a whole packet.
-    var fragment: (offset: UInt16, more: Bool)?
-    var identification: UInt16 = 7
-    var df = false
-    var vlan: [UInt16] = []
-    var payload: [UInt8] = Array("payload".utf8)
-
-    init(_ source: IPAddress, _ destination: IPAddress) {
-        self.source = source
-        self.destination = destination
-    }
-
-    var upper: [UInt8] {
-        func be(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
-        switch proto {
-        case IPProtocol.tcp:
-            let padded = tcpOptions + [UInt8](repeating: 1, count: (4 - tcpOptions.count % 4) % 4)
-            var segment =
-                be(sourcePort) + be(destinationPort) + [0, 0, 0, 1, 0, 0, 0, 1]
-                + [UInt8((20 + padded.count) / 4) << 4, flags, 0xfa, 0xf0, 0, 0, 0, 0] + padded + payload
-            let sum = Frame.checksum(pseudo(segment.count) + segment)
-            segment[16] = UInt8(sum >> 8)
-            segment[17] = UInt8(sum & 255)
-            return segment
-        case IPProtocol.udp:
-            return be(sourcePort) + be(destinationPort) + be(UInt16(8 + payload.count)) + [0, 0] + payload
-        case IPProtocol.icmp, IPProtocol.icmpv6:
-            return [icmpType, icmpCode, 0, 0] + be(sourcePort) + [0, 1] + payload
-        default:
-            return be(sourcePort) + be(destinationPort) + [0, 0, 0, 1] + payload
+    init() throws {
+        var size = 0
+        let image = nd_object_tc(&size)
+        guard let object = nd_bpf_open(image, size, "nd_test") else {
+            throw NDError("test.open", String(cString: nd_bpf_log()))
         }
-    }
-
-    func pseudo(_ length: Int) -> [UInt8] {
-        source.bytes + destination.bytes
-            + (source.isIPv4
-                ? [0, proto, UInt8(length >> 8), UInt8(length & 255)]
-                : [0, 0, UInt8(length >> 8), UInt8(length & 255), 0, 0, 0, proto])
-    }
-
-    static func checksum(_ bytes: [UInt8]) -> UInt16 {
-        var sum: UInt32 = 0
-        for (index, byte) in bytes.enumerated() { sum += index % 2 == 0 ? UInt32(byte) << 8 : UInt32(byte) }
-        while sum >> 16 != 0 { sum = (sum & 0xffff) + (sum >> 16) }
-        return ~UInt16(sum)
-    }
-
-    var bytes: [UInt8] {
-        var l3: [UInt8]
-        var upper = upper
-        if let fragment, fragment.offset > 0 { upper = payload }
-        if source.isIPv4 {
-            let header = 20 + ipOptions.count
-            let place = (fragment?.offset ?? 0) | (fragment?.more == true ? 0x2000 : 0) | (df ? 0x4000 : 0)
-            let total = header + upper.count
-            l3 = [
-                0x40 | UInt8(header / 4), 0, UInt8(total >> 8), UInt8(total & 255), UInt8(identification >> 8),
-                UInt8(identification & 255), UInt8(place >> 8), UInt8(place & 255), 64, proto, 0, 0,
-            ]
-            l3 += source.bytes + destination.bytes + ipOptions
-            let sum = Frame.checksum(l3)
-            l3[10] = UInt8(sum >> 8)
-            l3[11] = UInt8(sum & 255)
-            l3 += upper
-        } else {
-            var chain: [UInt8] = []
-            var kinds = extensions.map(\.type)
-            if fragment != nil { kinds.append(44) }
-            kinds.append(proto)
-            for (index, item) in extensions.enumerated() { chain += [kinds[index + 1]] + item.body }
-            if let fragment {
-                let place = fragment.offset << 3 | (fragment.more ? 1 : 0)
-                chain += [proto, 0, UInt8(place >> 8), UInt8(place & 255), 0, 0, UInt8(identification >> 8), UInt8(identification & 255)]
-            }
-            let length = chain.count + upper.count
-            l3 = [0x60, 0, 0, 0, UInt8(length >> 8), UInt8(length & 255), kinds[0], 64] + source.bytes + destination.bytes + chain + upper
+        for (name, entries) in [("nd_flows", 4096), ("nd_peers", 256), ("nd_local", 64), ("nd_fragments", 1024)] {
+            bpf_map__set_max_entries(bpf_object__find_map_by_name(object, name), UInt32(entries))
         }
-        var frame: [UInt8] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]
-        for tag in vlan { frame += [0x81, 0, UInt8(tag >> 8), UInt8(tag & 255)] }
-        return frame + (source.isIPv4 ? [8, 0] : [0x86, 0xdd]) + l3
+        guard bpf_object__load(object) == 0 else {
+            throw NDError("test.load", String(cString: nd_bpf_log()), hint: "these tests need root")
+        }
+        self.object = object
+        programs = Dictionary(
+            uniqueKeysWithValues: Hook.allCases.map {
+                ($0, bpf_program__fd(bpf_object__find_program_by_name(object, $0.rawValue)))
+            })
+        maps = Dictionary(
+            uniqueKeysWithValues: [
+                "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
+            ].map { ($0, bpf_map__fd(bpf_object__find_map_by_name(object, $0))) })
+        final class Box { var deliver: ((DatapathEvent) -> Void)? }
+        let box = Box()
+        guard
+            let ring = nd_ring_open(
+                maps["nd_events"] ?? -1,
+                { context, data, size in
+                    guard let context, let data, size >= MemoryLayout<nd_event>.size else { return 0 }
+                    Unmanaged<Box>.fromOpaque(context).takeUnretainedValue().deliver?(
+                        DatapathEvent(UnsafePointer(data.assumingMemoryBound(to: nd_event.self))))
+                    return 0
+                }, Unmanaged.passRetained(box).toOpaque())
+        else { throw NDError("test.ring", String(cString: strerror(errno))) }
+        self.ring = ring
+        box.deliver = { [unowned self] in received.append($0) }
     }
+
+    func drain() -> [DatapathEvent] {
+        received = []
+        _ = ring_buffer__consume(ring)
+        return received
+    }
+
+    // MARK: loading takes longer than a test: the objects are lent
+
+    private static let lock = NSLock()
+    nonisolated(unsafe) private static var free: [LoadedObject] = []
+
+    static func borrow() throws -> LoadedObject {
+        if let one = lock.withLock({ free.popLast() }) { return one }
+        return try LoadedObject()
+    }
+
+    static func giveBack(_ object: LoadedObject) { lock.withLock { free.append(object) } }
+}
+
+/// A host with a policy, its addresses and its tables, and the programs to run on packets.
+final class Bench {
+    struct Outcome {
+        var verdict: Verdict
+        /// From the IP header on.
+        var packet: [UInt8]
+        var events: [DatapathEvent]
+        var passed: PassKind?
+        var dropped: DropReason?
+    }
+
+    let object: LoadedObject
+    let flows: BPFMap<nd_flow_key, nd_flow>
+    let peers: BPFMap<nd_peer_key, nd_peer>
+    let local: BPFMap<nd_addr, UInt32>
+    let fragments: BPFMap<nd_fragment_key, nd_fragment>
+    let state: BPFMap<UInt32, nd_state>
+    private let policies: BPFMap<UInt32, UInt32>
+    private let statsDescriptor: Int32
+    private var counted: [UInt64] = []
+    private(set) var policy = CompiledPolicy(rules: [])
+
+    init(_ rules: [Rule] = Rules.discovery, _ change: (inout CompiledPolicy) -> Void = { _ in }) throws {
+        let object = try LoadedObject.borrow()
+        self.object = object
+        func map(_ name: String) -> Int32 { object.maps[name] ?? -1 }
+        flows = BPFMap(descriptor: map("nd_flows"), name: "nd_flows")
+        peers = BPFMap(descriptor: map("nd_peers"), name: "nd_peers")
+        local = BPFMap(descriptor: map("nd_local"), name: "nd_local")
+        fragments = BPFMap(descriptor: map("nd_fragments"), name: "nd_fragments")
+        state = BPFMap(descriptor: map("nd_state"), name: "nd_state")
+        policies = BPFMap(descriptor: map("nd_policies"), name: "nd_policies")
+        statsDescriptor = map("nd_stats")
+        for key in flows.entries().map(\.key) { flows.delete(key) }
+        for key in peers.entries().map(\.key) { peers.delete(key) }
+        for key in local.entries().map(\.key) { local.delete(key) }
+        for key in fragments.entries().map(\.key) { fragments.delete(key) }
+        _ = object.drain()
+        for address in Address.local { try local.update(nd_addr(bytesOf: address), ND_LOCAL_UNICAST) }
+        try local.update(nd_addr(bytesOf: Address.broadcast), ND_LOCAL_BROADCAST)
+        var first = nd_state()
+        first.abi = ND_ABI_VERSION
+        first.epoch = 100
+        first.nd0 = 1
+        try state.update(0, first)
+        var compiled = CompiledPolicy(rules: rules)
+        compiled.overheadV4 = 62
+        compiled.overheadV6 = 62
+        change(&compiled)
+        try commit(compiled)
+        counted = readStats()
+    }
+
+    deinit { LoadedObject.giveBack(object) }
+
+    // MARK: what the daemon does
+
+    func commit(_ policy: CompiledPolicy, generation: UInt32 = 1) throws {
+        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
+        defer { close(slot) }
+        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy.abiPolicy(generation: generation))
+        try policies.update(0, UInt32(bitPattern: slot))
+        self.policy = policy
+        try raiseEpoch()
+    }
+
+    func raiseEpoch(_ change: (inout nd_state) -> Void = { _ in }) throws {
+        var value = state.lookup(0) ?? nd_state()
+        change(&value)
+        value.epoch += 1
+        try state.update(0, value)
+    }
+
+    /// As the daemon does it: the entry, then the epoch.
+    func setPeer(_ peer: PeerEntry?, _ family: IPFamily = .v4, context: UInt32 = 0) throws {
+        let key = Address.peer(family, context)
+        if let peer { try peers.update(key, peer.abi) } else { peers.delete(key) }
+        try raiseEpoch()
+    }
+
+    func secure(_ family: IPFamily = .v4, context: UInt32 = 0) throws {
+        let now = Self.now()
+        try setPeer(
+            PeerEntry(.secured, changedAt: now, securedAt: now, securedUntil: PeerEntry.stillSecured), family,
+            context: context)
+    }
+
+    func lose(_ family: IPFamily = .v4, secondsAgo: Double = 0) throws {
+        var peer = peers.lookup(Address.peer(family)).flatMap { PeerEntry(abi: $0) }
+            ?? PeerEntry(.lost, changedAt: Self.ago(secondsAgo), securedAt: Self.ago(secondsAgo + 100))
+        peer.state = .lost
+        peer.changedAt = Self.ago(secondsAgo)
+        peer.securedUntil = Self.ago(secondsAgo)
+        try setPeer(peer, family)
+    }
+
+    func fail(_ family: IPFamily = .v4, clearFor seconds: Double) throws {
+        var peer = peers.lookup(Address.peer(family)).flatMap { PeerEntry(abi: $0) } ?? PeerEntry(.clear, changedAt: Self.now())
+        peer.state = .clear
+        peer.clearUntil = seconds < 0 ? Self.ago(-seconds) : Self.now().advanced(by: .seconds(seconds))
+        try peers.update(Address.peer(family), peer.abi)
+    }
+
+    func peer(_ family: IPFamily = .v4, context: UInt32 = 0) -> PeerEntry? {
+        peers.lookup(Address.peer(family, context)).flatMap { PeerEntry(abi: $0) }
+    }
+
+    func flow(_ key: FlowKey) -> FlowEntry? { flows.lookup(nd_flow_key(key)).map { FlowEntry(abi: $0) } }
+
+    /// Makes an entry look older (or its latch, or its peer's) by so many seconds.
+    func age(_ key: FlowKey, by seconds: Double) throws {
+        guard var flow = flows.lookup(nd_flow_key(key)) else { return }
+        let span = UInt64(seconds * 1e9)
+        flow.first_seen -= span
+        flow.last_seen -= span
+        if flow.secured_at > 0 { flow.secured_at -= span }
+        if flow.protected_rx_at > 0 { flow.protected_rx_at -= span }
+        try flows.update(nd_flow_key(key), flow)
+    }
+
+    // MARK: packets
+
+    @discardableResult
+    func run(_ hook: Hook, _ packet: [UInt8], vlans: [UInt16] = []) throws -> Outcome {
+        let bytes = hook.isEthernet ? Ethernet.frame(packet, vlans: vlans) : packet
+        return try runRaw(hook, bytes, headers: hook.isEthernet ? 14 + 4 * vlans.count : 0)
+    }
+
+    func runRaw(_ hook: Hook, _ bytes: [UInt8], headers: Int = 0) throws -> Outcome {
+        var out = [UInt8](repeating: 0, count: bytes.count + 256)
+        var size = UInt32(out.count)
+        var value: UInt32 = 0
+        var duration: UInt32 = 0
+        let error = nd_bpf_test_run(
+            object.programs[hook] ?? -1, bytes, UInt32(bytes.count), &out, &size, 0, 0, 1, &value, &duration)
+        guard error == 0 else {
+            throw NDError("test.run", "\(hook) \(bytes.count) bytes: \(String(cString: strerror(-error)))")
+        }
+        let events = object.drain()
+        let stats = readStats()
+        let passes = Int(ND_PASS_COUNT.rawValue)
+        let drops = Int(ND_DROP_COUNT.rawValue)
+        let passed = (0..<passes).first { stats[$0] > counted[$0] }
+        let dropped = (0..<drops).first { stats[2 * passes + $0] > counted[2 * passes + $0] }
+        counted = stats
+        return Outcome(
+            verdict: Verdict(value), packet: Array(out[min(headers, Int(size))..<Int(size)]), events: events,
+            passed: passed.flatMap { PassKind(rawValue: UInt32($0)) },
+            dropped: dropped.flatMap { DropReason(rawValue: UInt32($0)) })
+    }
+
+    /// Counters behind the arrays of nd_stats.
+    enum Counter: Int { case upgrades, flowsCreated, eventsLost, peersFull, mssClamped, fragmentsCleared }
+
+    func counter(_ counter: Counter) -> UInt64 {
+        readStats()[2 * Int(ND_PASS_COUNT.rawValue + ND_DROP_COUNT.rawValue) + counter.rawValue]
+    }
+
+    private static let processors = Int(max(libbpf_num_possible_cpus(), 1))
+
+    private func readStats() -> [UInt64] {
+        let words = MemoryLayout<nd_stats>.size / 8
+        var raw = [UInt64](repeating: 0, count: words * Self.processors)
+        var key: UInt32 = 0
+        guard bpf_map_lookup_elem(statsDescriptor, &key, &raw) == 0 else { return raw }
+        return (0..<words).map { word in (0..<Self.processors).reduce(0) { $0 + raw[$1 * words + word] } }
+    }
+
+    // MARK: time, as bpf_ktime_get_coarse_ns reads it
+
+    static func now() -> Instant {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
+        return Instant(nanoseconds: UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec))
+    }
+
+    static func ago(_ seconds: Double) -> Instant {
+        Instant(nanoseconds: now().nanoseconds - UInt64(seconds * 1e9))
+    }
+}
+
+extension nd_addr {
+    /// NDPolicy and NDDatapath both have an initializer of this shape.
+    init(bytesOf address: IPAddress) {
+        self.init()
+        quads = (address.high.bigEndian, address.low.bigEndian)
+    }
+}
+
+enum Address {
+    static let local4 = IPAddress("8.0.0.1") ?? .zero
+    static let remote4 = IPAddress("8.0.0.2") ?? .zero
+    static let router4 = IPAddress("8.0.0.9") ?? .zero
+    static let local6 = IPAddress("2001:db8:86dd::1") ?? .zero
+    static let remote6 = IPAddress("2001:db8:86dd::2") ?? .zero
+    static let router6 = IPAddress("2001:db8:86dd::9") ?? .zero
+    static let linkLocal6 = IPAddress("fe80::2") ?? .zero
+    static let linkLocal4 = IPAddress("169.254.1.2") ?? .zero
+    static let foreign4 = IPAddress("8.0.7.7") ?? .zero
+    static let foreign6 = IPAddress("2001:db8:86dd:7::7") ?? .zero
+    static let broadcast = IPAddress("8.0.255.255") ?? .zero
+    static let local = [local4, local6]
+
+    static func local(_ family: IPFamily) -> IPAddress { family == .v4 ? local4 : local6 }
+    static func remote(_ family: IPFamily) -> IPAddress { family == .v4 ? remote4 : remote6 }
+    static func router(_ family: IPFamily) -> IPAddress { family == .v4 ? router4 : router6 }
+    static func foreign(_ family: IPFamily) -> IPAddress { family == .v4 ? foreign4 : foreign6 }
+    static func linkLocal(_ family: IPFamily) -> IPAddress { family == .v4 ? linkLocal4 : linkLocal6 }
+
+    static func peer(_ family: IPFamily, _ context: UInt32 = 0) -> nd_peer_key {
+        nd_peer_key(PeerKey(local: local(family), remote: remote(family), context: context))
+    }
+}
+
+extension IPAddress {
+    static let zero = IPAddress(high: 0, low: 0)
+}
+
+/// Rule sets in the order of a compiled scenario.
+enum Rules {
+    static func rule(
+        _ layer: DatapathLayer, _ action: RuleAction, proto: UInt8? = nil, _ change: (inout Rule) -> Void = { _ in }
+    ) -> Rule {
+        var rule = Rule(id: 1, layer: layer, action: action, proto: proto)
+        change(&rule)
+        return rule
+    }
+
+    static let exemptICMP = [DatapathLayer.outboundTransport, .inboundTransport, .aleAuthRecvAccept].flatMap { layer in
+        [rule(layer, .permit, proto: IPProtocol.icmp), rule(layer, .permit, proto: IPProtocol.icmpv6)]
+    }
+    /// NEGOTIATE_DISCOVER out, INITIATE_SECURE in.
+    static let discoveryNoICMP = [
+        rule(.outboundTransport, .negotiateDiscover), rule(.inboundTransport, .persistSecurity),
+        rule(.aleAuthRecvAccept, .initiateSecure),
+    ]
+    static let boundaryNoICMP = Array(discoveryNoICMP.prefix(2))
+    static let secureNoICMP = [rule(.outboundTransport, .requireOutbound)] + discoveryNoICMP.dropFirst()
+    static let discovery = exemptICMP + discoveryNoICMP
+    static let boundary = exemptICMP + boundaryNoICMP
+    static let secure = exemptICMP + secureNoICMP
 }

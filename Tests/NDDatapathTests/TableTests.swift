@@ -1,343 +1,382 @@
 import CNDABI
-import Foundation
 import NDABI
 import NDCore
-import NDDatapath
 import NDPolicy
 import Testing
 
-/// Rows of the decision tables and the shapes that packets come in, one by one, for both families.
-@Suite("The decision tables in BPF", .serialized)
-struct TableTests {
-    private let bench: TestBench
-    private static let pass: Int32 = -1
-    private static let drop: Int32 = 2
-    private static let redirect: Int32 = 7
+@testable import NDDatapath
 
-    init() throws { bench = try TestBench() }
+let families: [IPFamily] = [.v4, .v6]
 
-    private func policy(_ scenario: String, _ more: String = "") throws -> CompiledPolicy {
-        try Policy.parse(
-            "version: 1\nscenario: \(scenario)\nauthentication: { pre-shared-keys: [ { remote: any, file: /k } ] }\n\(more)\n",
-            file: "p"
-        ).compiled()
-    }
-
-    private func ends(_ family: Int) throws -> (local: IPAddress, remote: IPAddress) {
-        family == 4
-            ? (try ip(TestBench.local4), try ip("192.0.2.7")) : (try ip(TestBench.local6), try ip("2001:db8::7"))
-    }
-
-    private func key(_ frame: Frame, outbound: Bool) -> FlowKey {
-        let source = Endpoint(frame.source, frame.sourcePort)
-        let destination = Endpoint(frame.destination, frame.destinationPort)
-        return FlowKey(
-            local: outbound ? source : destination, remote: outbound ? destination : source, proto: frame.proto)
-    }
-
-    private func setPeer(_ key: FlowKey, _ state: PeerEntry.State, securedUntil: Instant? = nil) throws {
-        var peer = PeerEntry(state, changedAt: .now())
-        if state == .secured {
-            peer.securedAt = .now()
-            peer.securedUntil = PeerEntry.stillSecured
-        } else {
-            peer.securedUntil = securedUntil
+@Suite("Outbound table")
+struct OutboundTableTests {
+    @Test("Row 1: packets that are none of ours leave as they are, without flow, peer or event", arguments: families)
+    func notOurs(_ family: IPFamily) throws {
+        let bench = try Bench()
+        var cases: [[UInt8]] = []
+        var talk = Talk(family)
+        talk.local = Address.foreign(family)
+        cases.append(talk.tcp(.syn, out: true))
+        for remote in family == .v4 ? ["224.0.0.251", "255.255.255.255", "0.0.0.0", "8.0.255.255"] : ["ff02::fb"] {
+            talk = Talk(family, IPProtocol.udp)
+            talk.remote = Address.parsed(remote)
+            cases.append(talk.udp(out: true))
         }
-        if state == .clear { peer.clearUntil = Instant.now().advanced(by: .seconds(60)) }
-        try bench.peers.update(nd_peer_key(key.peer), peer.abi)
-        try bench.setState { _ in }
-    }
-
-    @Test("A SYN to an unknown peer leaves in clear with one event that carries it whole; the next flow is stashed", arguments: [4, 6])
-    func firstPacket(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        var syn = Frame(local, remote)
-        syn.flags = 0x02
-        let first = try bench.run(.egress, syn.bytes)
-        #expect(first.verdict == Self.pass)
-        #expect(first.events.map(\.type) == [ND_EVENT_NEGOTIATE.rawValue])
-        let event = try #require(first.events.first)
-        #expect(event.packet == Array(syn.bytes.dropFirst(14)) && event.length == event.packet.count)
-        #expect(try bench.run(.egress, syn.bytes).events.isEmpty, "the retransmission asks for nothing")
-        syn.sourcePort += 1
-        #expect(try bench.run(.egress, syn.bytes).events.map(\.type) == [ND_EVENT_STASH.rawValue])
-        for port in 0..<200 {
-            syn.sourcePort = 50_000 + UInt16(port)
-            let outcome = try bench.run(.egress, syn.bytes)
-            #expect(outcome.events.allSatisfy { $0.type == ND_EVENT_STASH.rawValue })
+        cases.append(Talk(family, IPProtocol.esp).data(out: true))
+        cases.append(Talk(family, IPProtocol.ah).data(out: true))
+        cases.append(Talk(family, IPProtocol.udp, localPort: 500, remotePort: 500).udp(out: true))
+        cases.append(Talk(family, IPProtocol.udp, localPort: 4500, remotePort: 60000).udp(out: true))
+        if family == .v4 {
+            talk = Talk(family, IPProtocol.udp, localPort: 68, remotePort: 67)
+            (talk.local, talk.remote) = (.init(high: 0, low: 0xffff_0000_0000), Address.parsed("255.255.255.255"))
+            cases.append(talk.udp(out: true))
         }
-    }
-
-    @Test("A cached clear verdict ends with the very next packet after the peer is secured, and never returns", arguments: [4, 6])
-    func upgrade(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        let out = Frame(local, remote)
-        let flow = key(out, outbound: true)
-        #expect(try bench.run(.egress, out.bytes).verdict == Self.pass)
-        #expect(try bench.run(.egress, out.bytes).verdict == Self.pass, "from the cache")
-        try setPeer(flow, .secured)
-        #expect(try bench.run(.egress, out.bytes).verdict == Self.redirect)
-        try setPeer(flow, .lost, securedUntil: .now())
-        let before = bench.drops(ND_DROP_LATCHED)
-        let latched = try bench.run(.egress, out.bytes)
-        #expect(latched.verdict == Self.drop)
-        #expect(latched.events.map(\.type) == [ND_EVENT_LATCHED.rawValue], "it asks for its peer")
-        try setPeer(flow, .clear, securedUntil: .now())
-        #expect(try bench.run(.egress, out.bytes).verdict == Self.drop)
-        #expect(bench.drops(ND_DROP_LATCHED) == before + 2)
-        // Without the entry, what opens nothing is held all the same; a SYN is a new connection.
-        bench.flows.delete(nd_flow_key(flow))
-        #expect(try bench.run(.egress, out.bytes).verdict == Self.drop)
-        var syn = out
-        syn.flags = 0x02
-        #expect(try bench.run(.egress, syn.bytes).verdict == Self.pass)
-    }
-
-    @Test("Clear inbound: new flows are refused, answers to our clear flows pass, boundary accepts", arguments: [4, 6])
-    func inbound(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        for proto in [IPProtocol.tcp, IPProtocol.udp] {
-            var packet = Frame(remote, local)
-            packet.proto = proto
-            packet.flags = 0x02
-            (packet.sourcePort, packet.destinationPort) = (443, 41_000)
-            let before = bench.drops(ND_DROP_CLEAR_INBOUND)
-            #expect(try bench.run(.ingress, packet.bytes).verdict == Self.drop)
-            #expect(bench.drops(ND_DROP_CLEAR_INBOUND) == before + 1)
-            var own = Frame(local, remote)
-            own.proto = proto
-            own.flags = 0x02
-            (own.sourcePort, own.destinationPort) = (41_000, 443)
-            #expect(try bench.run(.egress, own.bytes).verdict == Self.pass)
-            packet.flags = 0x12
-            #expect(try bench.run(.ingress, packet.bytes).verdict == Self.pass)
-        }
-        try bench.commit(try policy("boundary"))
-        var packet = Frame(remote, local)
-        packet.flags = 0x02
-        packet.destinationPort = 22
-        #expect(try bench.run(.ingress, packet.bytes).verdict == Self.pass)
-    }
-
-    @Test("A decrypted packet secures its flow; clear packets of it are dropped, RST included", arguments: [4, 6])
-    func decrypted(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        var packet = Frame(remote, local)
-        (packet.sourcePort, packet.destinationPort) = (50_123, 443)
-        #expect(try bench.run(.decrypted, packet.bytes).verdict == Self.pass)
-        for flags: UInt8 in [0x10, 0x18, 0x04, 0x14, 0x11] {
-            packet.flags = flags
-            #expect(try bench.run(.ingress, packet.bytes).verdict == Self.drop)
-        }
-        let flow = try #require(bench.flows.lookup(nd_flow_key(key(packet, outbound: false))))
-        #expect(flow.flags & (ND_FLOW_RESET | ND_FLOW_FIN_IN) == 0, "what was dropped ends nothing")
-    }
-
-    @Test("The strict policy holds the first packet back and hands it over", arguments: [4, 6])
-    func held(family: Int) throws {
-        try bench.commit(try policy("secure"))
-        let (local, remote) = try ends(family)
-        var syn = Frame(local, remote)
-        syn.flags = 0x02
-        let outcome = try bench.run(.egress, syn.bytes)
-        #expect(outcome.verdict == Self.drop)
-        #expect(outcome.events.map(\.type) == [ND_EVENT_NEGOTIATE.rawValue])
-        #expect(bench.flows.lookup(nd_flow_key(key(syn, outbound: true))) == nil)
-    }
-
-    @Test("VLAN tags, IPv4 options and IPv6 extension headers change no verdict")
-    func shapes() throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(4)
-        let (local6, remote6) = try ends(6)
-        var plain = Frame(local, remote)
-        try setPeer(key(plain, outbound: true), .secured)
-        var six = Frame(local6, remote6)
-        try setPeer(key(six, outbound: true), .secured)
-        #expect(try bench.run(.egress, plain.bytes).verdict == Self.redirect)
-        plain.vlan = [10]
-        #expect(try bench.run(.egress, plain.bytes).verdict == Self.redirect)
-        plain.vlan = [10, 20]
-        #expect(try bench.run(.egress, plain.bytes).verdict == Self.redirect)
-        plain.vlan = []
-        plain.ipOptions = [UInt8](repeating: 1, count: 40)
-        #expect(try bench.run(.egress, plain.bytes).verdict == Self.redirect)
-        let padding: [UInt8] = [0, 1, 4, 0, 0, 0, 0]
-        for types: [UInt8] in [[0], [60], [43], [0, 60, 43], [0, 60, 60, 60]] {
-            six.extensions = types.map { ($0, padding) }
-            #expect(try bench.run(.egress, six.bytes).verdict == Self.redirect, "extension headers \(types)")
-        }
-        six.extensions = []
-        six.fragment = (0, false)
-        #expect(try bench.run(.egress, six.bytes).verdict == Self.redirect, "an atomic fragment is a whole packet")
-    }
-
-    @Test("Later fragments follow their first one, out and in", arguments: [4, 6])
-    func fragments(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        var first = Frame(local, remote)
-        first.proto = IPProtocol.udp
-        first.payload = [UInt8](repeating: 1, count: 64)
-        first.fragment = (0, true)
-        var later = first
-        later.fragment = (9, false)
-        try setPeer(key(first, outbound: true), .secured)
-        #expect(try bench.run(.egress, later.bytes).verdict == Self.drop, "without a first one, to a secured peer")
-        #expect(try bench.run(.egress, first.bytes).verdict == Self.redirect)
-        #expect(try bench.run(.egress, later.bytes).verdict == Self.redirect)
-        bench.peers.delete(nd_peer_key(key(first, outbound: true).peer))
-        bench.flows.delete(nd_flow_key(key(first, outbound: true)))
-        (first.identification, later.identification) = (8, 8)
-        try bench.setState { _ in }
-        #expect(try bench.run(.egress, first.bytes).verdict == Self.pass)
-        #expect(try bench.run(.egress, later.bytes).verdict == Self.pass)
-        var inFirst = Frame(remote, local)
-        inFirst.proto = IPProtocol.udp
-        inFirst.destinationPort = 9
-        inFirst.payload = first.payload
-        inFirst.fragment = (0, true)
-        var inLater = inFirst
-        inLater.fragment = (9, false)
-        #expect(try bench.run(.ingress, inFirst.bytes).verdict == Self.drop)
-        #expect(try bench.run(.ingress, inLater.bytes).verdict == Self.drop)
-        inFirst.payload = [1, 2]
-        var tiny = inFirst.bytes
-        tiny.removeLast(6)
-        #expect(try bench.run(.ingress, tiny).verdict == Self.drop, "ports must be in the first fragment")
-    }
-
-    @Test("Exempt: ICMP, ESP, AH, IKE, DHCP, multicast, broadcast, foreign sources")
-    func exempt() throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(4)
-        var frames: [Frame] = []
-        for proto in [IPProtocol.icmp, IPProtocol.esp, IPProtocol.ah] {
-            var frame = Frame(local, remote)
-            frame.proto = proto
-            frames.append(frame)
-        }
-        for port: UInt16 in [500, 4500] {
-            var frame = Frame(local, remote)
-            frame.proto = IPProtocol.udp
-            frame.sourcePort = port
-            frames.append(frame)
-        }
-        var dhcp = Frame(local, remote)
-        dhcp.proto = IPProtocol.udp
-        (dhcp.sourcePort, dhcp.destinationPort) = (68, 67)
-        frames.append(dhcp)
-        for text in ["224.0.0.1", "255.255.255.255", "10.1.0.255"] {
-            var frame = Frame(local, try ip(text))
-            frame.proto = IPProtocol.udp
-            frames.append(frame)
-        }
-        frames.append(Frame(try ip("10.99.0.1"), remote))
-        for frame in frames {
-            let outcome = try bench.run(.egress, frame.bytes)
-            #expect(outcome.verdict == Self.pass && outcome.events.isEmpty, "\(frame.proto) to \(frame.destination)")
-            #expect(bench.peers.lookup(nd_peer_key(PeerKey(local: frame.source, remote: frame.destination))) == nil)
-            bench.forget(key(frame, outbound: true))
-        }
-        var ping = Frame(remote, local)
-        ping.proto = IPProtocol.icmp
-        #expect(try bench.run(.ingress, ping.bytes).verdict == Self.pass)
-    }
-
-    @Test("The MSS is clamped so that segments fit after ESP, with a right checksum, wherever the option stands", arguments: [4, 6])
-    func mss(family: Int) throws {
-        let compiled = try policy("negotiation-discovery")
-        try bench.commit(compiled)
-        let (local, remote) = try ends(family)
-        let overhead = Int(family == 4 ? compiled.overheadV4 : compiled.overheadV6)
-        let most = 1500 - overhead - (family == 4 ? 40 : 60)
-        for (options, at) in [
-            ([2, 4, 0x05, 0xb4], 2), ([1, 2, 4, 0x05, 0xb4], 3), ([4, 2, 1, 1, 2, 4, 0x05, 0xb4], 6),
-            ([8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 0x05, 0xb4], 13),
-        ] as [([UInt8], Int)] {
-            for outbound in [true, false] {
-                var syn = outbound ? Frame(local, remote) : Frame(remote, local)
-                syn.flags = 0x02
-                syn.tcpOptions = options
-                syn.payload = []
-                if !outbound { try bench.commit(try policy("boundary")) }
-                let outcome = try bench.run(outbound ? .egress : .ingress, syn.bytes)
-                if !outbound { try bench.commit(compiled) }
-                #expect(outcome.verdict == Self.pass)
-                let l4 = 14 + (family == 4 ? 20 : 40)
-                let segment = Array(outcome.frame[l4...])
-                let value = Int(segment[20 + at]) << 8 | Int(segment[20 + at + 1])
-                #expect(value == most, "option at \(at): \(value)")
-                #expect(Frame.checksum(syn.pseudo(segment.count) + segment) == 0, "checksum with the option at \(at)")
-                bench.forget(key(syn, outbound: outbound))
+        for hook in [Hook.egress, .egressL3] {
+            for packet in cases where hook == .egress || packet[12] != 0 {
+                let outcome = try bench.run(hook, packet)
+                #expect(outcome.verdict == .pass && outcome.passed == .outExempt, "\(hook) \(packet)")
+                #expect(outcome.packet == packet && outcome.events.isEmpty)
             }
         }
-        var small = Frame(local, remote)
-        small.flags = 0x02
-        small.tcpOptions = [2, 4, 0x02, 0x18]
-        #expect(try bench.run(.egress, small.bytes).frame == small.bytes, "a small one is left alone")
+        #expect(bench.flows.entries().isEmpty && bench.peers.entries().isEmpty)
+        let arp = try bench.runRaw(.egress, Ethernet.frame(Array(repeating: 0, count: 28), type: 0x0806))
+        #expect(arp.verdict == .pass && arp.passed == nil)
     }
 
-    @Test("Where ICMP is not exempt, an error follows the flow that it quotes")
-    func quoted() throws {
-        try bench.commit(try policy("negotiation-discovery", "icmp: protect"))
-        let (local, remote) = try ends(4)
-        let own = Frame(local, remote)
-        let flow = key(own, outbound: true)
-        #expect(try bench.run(.egress, own.bytes).verdict == Self.pass)
-        var error = Frame(remote, local)
-        error.proto = IPProtocol.icmp
-        (error.icmpType, error.icmpCode) = (3, 3)
-        error.payload = Array(own.bytes.dropFirst(14).prefix(28))
-        #expect(try bench.run(.ingress, error.bytes).verdict == Self.pass, "about a clear flow")
-        try setPeer(flow, .secured)
-        #expect(try bench.run(.egress, own.bytes).verdict == Self.redirect)
-        var entry = try #require(bench.flows.lookup(nd_flow_key(flow)))
-        entry.protected_rx_at = entry.secured_at
-        try bench.flows.update(nd_flow_key(flow), entry)
-        #expect(try bench.run(.ingress, error.bytes).verdict == Self.drop, "about a secured flow")
-        error.payload[20] ^= 0xff
-        #expect(try bench.run(.ingress, error.bytes).verdict == Self.drop, "about no flow of ours")
+    @Test("Without a main-mode filter the IKE ports are ordinary ports", arguments: families)
+    func ikePorts(_ family: IPFamily) throws {
+        let bench = try Bench { $0.exemptsIKE = false }
+        let outcome = try bench.run(.egress, Talk(family, IPProtocol.udp, localPort: 500, remotePort: 500).udp(out: true))
+        #expect(outcome.passed == .outClear && outcome.events.count == 1)
     }
 
-    @Test("With the kernel engine DF is cleared where ESP makes a packet too big, and fragments are dropped")
-    func kernelEngine() throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        try bench.setState { $0.flags = ND_STATE_KERNEL_ENGINE }
-        let (local, remote) = try ends(4)
-        var big = Frame(local, remote)
-        big.proto = IPProtocol.udp
-        big.df = true
-        big.payload = [UInt8](repeating: 3, count: 1472)
-        try setPeer(key(big, outbound: true), .secured)
-        let outcome = try bench.run(.egress, big.bytes)
-        #expect(outcome.verdict == Self.redirect)
-        #expect(outcome.frame[20] & 0x40 == 0, "DF")
-        #expect(Frame.checksum(Array(outcome.frame[14..<34])) == 0)
-        big.payload = [1]
-        #expect(try bench.run(.egress, big.bytes).frame[20] & 0x40 != 0, "a small packet keeps it")
-        big.fragment = (0, true)
-        #expect(try bench.run(.egress, big.bytes).verdict == Self.drop)
+    @Test("Row 2: a permitting filter exempts, a blocking one drops, also flows that are cached", arguments: families)
+    func filters(_ family: IPFamily) throws {
+        let permit = Rules.rule(.outboundTransport, .permit, proto: IPProtocol.tcp) { $0.remotePort = 443...443 }
+        let block = Rules.rule(.outboundTransport, .block, proto: IPProtocol.tcp) { $0.remotePort = 443...443 }
+        let bench = try Bench([permit] + Rules.discovery)
+        let talk = Talk(family)
+        #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).passed == .outExempt)
+        #expect(try bench.run(.egress, talk.data(out: true)).passed == .outExempt)
+        #expect(bench.flow(talk.key)?.flags == .exempt)
+        #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).passed == .inExempt)
+        #expect(try bench.run(.egress, Talk(family, remotePort: 80).tcp(.syn, out: true)).events.count == 1)
+        var policy = bench.policy
+        policy.rules = [block] + Rules.discovery
+        try bench.commit(policy)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .blocked)
+        #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).dropped == .blocked)
     }
 
-    @Test("Truncated headers never pass as protected", arguments: [4, 6])
-    func truncated(family: Int) throws {
-        try bench.commit(try policy("negotiation-discovery"))
-        let (local, remote) = try ends(family)
-        var packet = Frame(remote, local)
-        packet.flags = 0x02
-        let whole = packet.bytes
-        let header = 14 + (family == 4 ? 20 : 40) + 20
-        // The kernel's test run refuses frames without a whole IP header itself.
-        for length in (header - 20)..<header {
-            for program in [TestBench.Program.ingress, .decrypted] {
-                #expect(try bench.run(program, Array(whole.prefix(length))).verdict == Self.drop, "\(length) bytes")
-            }
+    @Test("ALE_AUTH_CONNECT blocks new flows and leaves those that are open", arguments: families)
+    func connect(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let (open, new) = (Talk(family), Talk(family, localPort: 40001))
+        try bench.run(.egress, open.tcp(.syn, out: true))
+        var policy = bench.policy
+        policy.rules += [Rules.rule(.aleAuthConnect, .block)]
+        policy.rules.sort { $0.layer < $1.layer }
+        try bench.commit(policy)
+        #expect(try bench.run(.egress, open.data(out: true)).passed == .outClear)
+        #expect(try bench.run(.egress, new.tcp(.syn, out: true)).dropped == .blocked)
+    }
+
+    @Test("Rows 3, 4: a peer that becomes secured upgrades the cached flow on the next packet; one that is lost latches it", arguments: families)
+    func upgradeAndLatch(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.run(.egress, talk.tcp(.syn, out: true))
+        #expect(try bench.run(.egress, talk.data(out: true)).passed == .outClear)
+        try bench.secure(family)
+        let upgrades = bench.counter(.upgrades)
+        #expect(try bench.run(.egress, talk.data(out: true)).verdict == .redirect)
+        #expect(bench.counter(.upgrades) == upgrades + 1)
+        #expect(bench.flow(talk.key)?.isSecure == true)
+        #expect(try bench.run(.egress, talk.data(out: true)).passed == .outProtected)
+        try bench.lose(family)
+        let first = try bench.run(.egress, talk.data(out: true))
+        #expect(first.dropped == .latched)
+        #expect(first.events.map(\.kind) == [ND_EVENT_LATCHED])
+        for flags: TCPFlags in [.ack, [.fin, .ack], .syn] {
+            let next = try bench.run(.egress, talk.tcp(flags, out: true))
+            #expect(next.dropped == .latched && next.events.isEmpty)
         }
-        #expect(bench.flows.lookup(nd_flow_key(key(packet, outbound: false))) == nil)
+        // The failure of the new negotiation unlatches nothing.
+        try bench.fail(family, clearFor: 60)
+        try bench.raiseEpoch()
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        try bench.secure(family)
+        #expect(try bench.run(.egress, talk.data(out: true)).verdict == .redirect)
+    }
+
+    @Test("Row 5: without its entry a flow that may be secured is held for one; a SYN is not", arguments: families)
+    func evicted(_ family: IPFamily) throws {
+        let bench = try Bench()
+        try bench.lose(family, secondsAgo: 5)
+        #expect(try bench.run(.egress, Talk(family).data(out: true)).dropped == .latched)
+        #expect(try bench.run(.egress, Talk(family, IPProtocol.udp).data(out: true)).dropped == .latched)
+        #expect(try bench.run(.egress, Talk(family).tcp(.syn, out: true)).passed == .outClear)
+        try bench.lose(family, secondsAgo: 61)
+        #expect(try bench.run(.egress, Talk(family, IPProtocol.udp).data(out: true)).passed == .outClear)
+        #expect(try bench.run(.egress, Talk(family, localPort: 1).data(out: true)).dropped == .latched)
+    }
+
+    @Test("Row 6: the first packet leaves in clear and asks once, with its whole copy", arguments: families)
+    func firstPacket(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        let packet = talk.tcp(.syn, out: true, options: [2, 4, 5, 0xb4])
+        let first = try bench.run(.egress, packet)
+        #expect(first.verdict == .pass && first.passed == .outClear && first.packet == packet)
+        #expect(first.events.map(\.kind) == [ND_EVENT_NEGOTIATE])
+        #expect(first.events.first?.packet == packet)
+        #expect(first.events.first?.flow == talk.key)
+        #expect(first.events.first?.isComplete == true)
+        #expect(bench.peer(family)?.state == .negotiating)
+        #expect(bench.flow(talk.key)?.flags == .trigger)
+        for _ in 0..<20 {
+            let next = try bench.run(.egress, talk.tcp(.ack, out: true))
+            #expect(next.passed == .outClear && next.events.isEmpty)
+        }
+    }
+
+    @Test("A burst to one peer is one negotiation; first packets of other flows are stashed", arguments: families)
+    func burst(_ family: IPFamily) throws {
+        let bench = try Bench()
+        var kinds: [nd_event_type] = []
+        for port in 0..<10 as Range<UInt16> {
+            for _ in 0..<3 { kinds += try bench.run(.egress, Talk(family, localPort: 5000 + port).tcp(.syn, out: true)).events.map(\.kind) }
+        }
+        #expect(kinds == [ND_EVENT_NEGOTIATE] + Array(repeating: ND_EVENT_STASH, count: 9))
+    }
+
+    @Test("Row 7: a busy clear flow asks again when its negative cache has ended, without anybody raising the epoch", arguments: families)
+    func negativeCache(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.run(.egress, talk.tcp(.syn, out: true))
+        try bench.fail(family, clearFor: 1)
+        let start = Bench.now()
+        var asked: Instant?
+        while asked == nil, Bench.now().since(start) < .seconds(4) {
+            let outcome = try bench.run(.egress, talk.data(out: true))
+            #expect(outcome.passed == .outClear)
+            if outcome.events.contains(where: { $0.kind == ND_EVENT_NEGOTIATE }) { asked = Bench.now() }
+        }
+        let waited = asked?.since(start) ?? .seconds(99)
+        #expect(waited >= .seconds(0.9) && waited < .seconds(2.5), "\(waited)")
+    }
+
+    @Test("A negotiation that nobody finished is asked for again after the interval", arguments: families)
+    func stuck(_ family: IPFamily) throws {
+        let bench = try Bench()
+        try bench.setPeer(PeerEntry(.negotiating, changedAt: Bench.ago(11)), family)
+        #expect(try bench.run(.egress, Talk(family).tcp(.syn, out: true)).events.map(\.kind) == [ND_EVENT_NEGOTIATE])
+        #expect(try bench.run(.egress, Talk(family, localPort: 2).tcp(.syn, out: true)).events.map(\.kind) == [ND_EVENT_STASH])
+    }
+
+    @Test("Row 8: where protection is required nothing leaves, however often it is tried", arguments: families)
+    func held(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.secure)
+        let talk = Talk(family)
+        #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).events.map(\.kind) == [ND_EVENT_NEGOTIATE])
+        for _ in 0..<3 {
+            let again = try bench.run(.egress, talk.tcp(.syn, out: true))
+            #expect(again.dropped == .held && again.events.map(\.kind) == [ND_EVENT_STASH])
+        }
+        #expect(bench.flow(talk.key) == nil)
+        // Neither does a clear flow from the time of another policy.
+        try bench.putFlow(talk.key, FlowEntry(direction: .inbound, firstSeen: Bench.now()))
+        for _ in 0..<3 { #expect(try bench.run(.egress, talk.data(out: true)).dropped == .held) }
+        try bench.secure(family)
+        #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).verdict == .redirect)
+    }
+
+    @Test("A link-local peer is passed in clear and not asked for", arguments: families)
+    func linkLocal(_ family: IPFamily) throws {
+        let bench = try Bench()
+        var talk = Talk(family)
+        talk.remote = Address.linkLocal(family)
+        let outcome = try bench.run(.egress, talk.tcp(.syn, out: true))
+        #expect(outcome.passed == .outClear && outcome.events.isEmpty && bench.peers.entries().isEmpty)
+    }
+
+    @Test("VLAN tags in the data, IPv4 options and IPv6 extension headers are looked behind", arguments: families)
+    func encapsulations(_ family: IPFamily) throws {
+        let bench = try Bench()
+        try bench.secure(family)
+        let talk = Talk(family)
+        for vlans: [UInt16] in [[], [5], [5, 6]] {
+            #expect(try bench.run(.egress, talk.tcp(.syn, out: true), vlans: vlans).verdict == .redirect)
+        }
+        let options = Talk.Shape(options: Array(repeating: 1, count: 40))
+        let chains: [[(UInt8, [UInt8])]] = [
+            [(0, [1, 4, 0, 0, 0, 0])], [(43, [0, 0, 0, 0, 0, 0])], [(60, [1, 12] + Array(repeating: 0, count: 12))],
+            [(0, [1, 4, 0, 0, 0, 0]), (60, [1, 4, 0, 0, 0, 0]), (43, [0, 0, 0, 0, 0, 0])],
+        ]
+        for shape in family == .v4 ? [options] : chains.map({ Talk.Shape(extensions: $0) }) {
+            #expect(try bench.run(.egress, talk.data(out: true, shape)).verdict == .redirect)
+        }
+        if family == .v6 {
+            let endless = Talk.Shape(extensions: Array(repeating: (60, [1, 4, 0, 0, 0, 0]), count: 9))
+            #expect(try bench.run(.egress, talk.data(out: true, endless)).dropped?.description == "malformed")
+        }
+        #expect(bench.flows.entries().count == 1)
+    }
+
+    @Test("A SYN on a flow that ended starts fresh; on one that has not it stays latched", arguments: families)
+    func reuse(_ family: IPFamily) throws {
+        for end: [TCPFlags] in [[[.fin, .ack], [.fin, .ack]], [.rst]] {
+            let bench = try Bench()
+            let talk = Talk(family)
+            try bench.secure(family)
+            try bench.run(.egress, talk.tcp(.syn, out: true))
+            try bench.run(.decrypted, talk.tcp([.syn, .ack], out: false))
+            try bench.run(.egress, talk.tcp(end[0], out: true))
+            if end.count > 1 {
+                try bench.run(.decrypted, talk.tcp(end[1], out: false))
+            }
+            #expect(bench.flow(talk.key)?.hasEnded == true)
+            try bench.lose(family)
+            #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+            #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).passed == .outClear)
+            #expect(bench.flow(talk.key)?.isSecure == false)
+        }
+    }
+
+    @Test("An idle flow ends after its protocol's time", arguments: families)
+    func idle(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family, IPProtocol.udp)
+        try bench.secure(family)
+        try bench.run(.egress, talk.data(out: true))
+        try bench.lose(family, secondsAgo: 100)
+        try bench.age(talk.key, by: 59)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        try bench.age(talk.key, by: 2)
+        #expect(try bench.run(.egress, talk.data(out: true)).passed == .outClear)
+    }
+
+    @Test("Without nd0 what must be protected is dropped", arguments: families)
+    func noDevice(_ family: IPFamily) throws {
+        let bench = try Bench()
+        try bench.secure(family)
+        try bench.raiseEpoch { $0.nd0 = 0 }
+        for _ in 0..<3 { #expect(try bench.run(.egress, Talk(family).data(out: true)).dropped?.description == "redirect_failed") }
+    }
+
+    @Test("Every drop is reported where that is asked for", arguments: families)
+    func sampled(_ family: IPFamily) throws {
+        let bench = try Bench([Rules.rule(.outboundTransport, .block)])
+        try bench.raiseEpoch { $0.drop_sample = 1 }
+        let packet = Talk(family, IPProtocol.udp).udp(out: true, payload: Array(repeating: 1, count: 600))
+        let event = try bench.run(.egress, packet).events.first
+        #expect(event?.kind == ND_EVENT_DROP && event?.packet == Array(packet.prefix(128)) && event?.length == packet.count)
+    }
+}
+
+@Suite("Inbound table")
+struct InboundTableTests {
+    @Test("Row 1: what is not for this host, ESP, AH and IKE pass", arguments: families)
+    func notOurs(_ family: IPFamily) throws {
+        let bench = try Bench()
+        var talk = Talk(family)
+        talk.local = Address.foreign(family)
+        var cases = [talk.tcp(.syn, out: false)]
+        talk.local = Address.parsed(family == .v4 ? "224.0.0.1" : "ff02::1")
+        cases.append(talk.packet(IPProtocol.udp, Array(repeating: 0, count: 24), out: false, Talk.Shape()))
+        cases += [IPProtocol.esp, IPProtocol.ah].map { Talk(family, $0).data(out: false) }
+        cases += [500, 4500].map { Talk(family, IPProtocol.udp, localPort: $0, remotePort: 1024).udp(out: false) }
+        for packet in cases {
+            for hook in [Hook.ingress, .ingressL3] { #expect(try bench.run(hook, packet).passed == .inExempt) }
+        }
+        #expect(bench.flows.entries().isEmpty)
+    }
+
+    @Test("Rows 2, 5: exempt rules let in, INITIATE_SECURE keeps out silently, boundary accepts", arguments: families)
+    func newFlows(_ family: IPFamily) throws {
+        let talk = Talk(family, localPort: 22)
+        let refused = try Bench()
+        #expect(try refused.run(.ingress, talk.tcp(.syn, out: false)).dropped == .clearInbound)
+        #expect(refused.flow(talk.key) == nil)
+        let boundary = try Bench(Rules.boundary)
+        #expect(try boundary.run(.ingress, talk.tcp(.syn, out: false)).passed == .inClear)
+        #expect(boundary.flow(talk.key)?.direction == .inbound)
+        let answer = try boundary.run(.egress, talk.tcp([.syn, .ack], out: true))
+        #expect(answer.passed == .outClear && answer.events.map(\.kind) == [ND_EVENT_NEGOTIATE])
+        let block = Rules.rule(.inboundTransport, .block, proto: IPProtocol.tcp) { $0.localPort = 22...22 }
+        #expect(try Bench([block] + Rules.boundary).run(.ingress, talk.tcp(.syn, out: false)).dropped == .blocked)
+        let exempt = Rules.rule(.inboundTransport, .permit, proto: IPProtocol.tcp) { $0.localPort = 22...22 }
+        #expect(try Bench([exempt] + Rules.discovery).run(.ingress, talk.tcp(.syn, out: false)).passed == .inExempt)
+        let accept = Rules.rule(.aleAuthRecvAccept, .permit, proto: IPProtocol.tcp)
+        #expect(try Bench(Rules.boundary + [accept]).run(.ingress, talk.tcp(.syn, out: false)).passed == .inClear)
+    }
+
+    @Test("Row 3: the clear answer to a clear flow comes in and is reported once", arguments: families)
+    func answer(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.run(.egress, talk.tcp(.syn, out: true))
+        let first = try bench.run(.ingress, talk.tcp([.syn, .ack], out: false))
+        #expect(first.passed == .inClear && first.events.map(\.kind) == [ND_EVENT_CLEAR_REPLY])
+        for _ in 0..<3 {
+            let next = try bench.run(.ingress, talk.data(out: false))
+            #expect(next.passed == .inClear && next.events.isEmpty)
+        }
+    }
+
+    @Test("Row 4: clear on a secured flow is dropped but for what was in flight, within the grace time", arguments: families)
+    func grace(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.run(.egress, talk.tcp(.syn, out: true))
+        try bench.age(talk.key, by: 1)
+        try bench.secure(family)
+        try bench.run(.egress, talk.data(out: true))
+        #expect(try bench.run(.ingress, talk.data(out: false)).passed == .inClear)
+        try bench.run(.decrypted, talk.data(out: false))
+        #expect(try bench.run(.ingress, talk.data(out: false)).dropped == .clearOnSecured)
+        // A forged reset does not end it either.
+        #expect(try bench.run(.ingress, talk.tcp(.rst, out: false)).dropped == .clearOnSecured)
+        #expect(bench.flow(talk.key)?.hasEnded == false)
+
+        let late = Talk(family, localPort: 2)
+        try bench.putFlow(
+            late.key,
+            FlowEntry(direction: .outbound, firstSeen: Bench.ago(50), lastSeen: Bench.now(), securedAt: Bench.ago(11), flags: .secure))
+        #expect(try bench.run(.ingress, late.data(out: false)).dropped == .clearOnSecured)
+        let young = Talk(family, localPort: 3)
+        try bench.run(.egress, young.tcp(.syn, out: true))
+        #expect(try bench.run(.ingress, young.data(out: false)).dropped == .clearOnSecured)
+    }
+
+    @Test("Without its entry a clear packet of a secured peer does not open a flow, except by SYN", arguments: families)
+    func evicted(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.boundary)
+        try bench.lose(family, secondsAgo: 1)
+        #expect(try bench.run(.ingress, Talk(family).data(out: false)).dropped == .clearOnSecured)
+        #expect(try bench.run(.ingress, Talk(family, IPProtocol.udp).data(out: false)).dropped == .clearOnSecured)
+        #expect(try bench.run(.ingress, Talk(family).tcp(.syn, out: false)).passed == .inClear)
+    }
+
+    @Test("What comes out of nd0 latches its flow, must be for this host and whole", arguments: families)
+    func decrypted(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        for _ in 0..<2 { #expect(try bench.run(.decrypted, talk.data(out: false)).passed == .inProtected) }
+        #expect(bench.flow(talk.key)?.isSecure == true)
+        try bench.setPeer(nil, family)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        var foreign = talk
+        foreign.local = Address.foreign(family)
+        #expect(try bench.run(.decrypted, foreign.data(out: false)).dropped == .wrongAddress)
+        #expect(try bench.run(.decrypted, talk.data(out: false, Talk.Shape(fragment: (0, true)))).dropped?.description == "fragment")
+    }
+
+    @Test("Nothing is decided without a policy", arguments: families)
+    func noPolicy(_ family: IPFamily) throws {
+        let bench = try Bench([])
+        #expect(try bench.run(.egress, Talk(family).tcp(.syn, out: true)).passed == .outExempt)
+        #expect(try bench.run(.ingress, Talk(family).tcp(.syn, out: false)).passed == .inClear)
     }
 }
