@@ -15,10 +15,16 @@ static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct n
 	event->length = n;
 	if (n > most)
 		n = most;
-	/* The verifier must see 1 <= n <= sizeof(packet). */
-	if (n < 1 || n > ND_EVENT_PACKET_MAX || bpf_skb_load_bytes(skb, p->l3, event->packet, n))
-		n = 0;
-	event->captured = n;
+	event->captured = 0;
+	if (!n)
+		return;
+	/* The verifier must see 1 <= n <= sizeof(packet); that of 6.1 draws no lower bound from a
+	 * comparison with zero (measured), so the value is put together from one that has it. */
+	n--;
+	asm volatile("" : "+r"(n));
+	n = (n & (ND_EVENT_PACKET_MAX - 1)) + 1;
+	if (!bpf_skb_load_bytes(skb, p->l3, event->packet, n))
+		event->captured = n;
 }
 
 /* Returns false when the ring is full. */
