@@ -86,11 +86,3 @@ int nd_frame_send(int ifindex, const void *frame, size_t size)
 	close(fd);
 	return (int)n;
 }
-
-int nd_set_df(int fd, bool ipv6, bool on)
-{
-	int mode = on ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT;
-
-	return setsockopt(fd, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? 23 /* IPV6_MTU_DISCOVER */ : IP_MTU_DISCOVER,
-			  &mode, sizeof(mode)) ? -errno : 0;
-}

@@ -32,11 +32,6 @@ int nd_setns_net(const char *path)
 	return error;
 }
 
-int nd_unshare_net(void)
-{
-	return unshare(CLONE_NEWNET) ? -errno : 0;
-}
-
 int nd_mount_bpffs(const char *path)
 {
 	return mount("bpf", path, "bpf", 0, "mode=0700") ? -errno : 0;

@@ -18,8 +18,6 @@ final class ControlPlane: @unchecked Sendable {
     let monitor: MonitorHub
     private(set) var discovery: Discovery
     private(set) var keying: KeyingMachine
-    private(set) var replaysSent: UInt64 = 0
-    private(set) var replaysRefused: UInt64 = 0
     private let log: Logger
     private let sockets: IKESockets
     private let replay: PacketReplay
@@ -244,10 +242,9 @@ final class ControlPlane: @unchecked Sendable {
         if let flow = datapath.flows.lookup(nd_flow_key(packet.flow)),
             flow.packets.2 != 0 || flow.packets.3 != 0
         {
-            replaysRefused &+= 1
             return
         }
-        if replay.send(packet.bytes) { replaysSent &+= 1 } else { replaysRefused &+= 1 }
+        if !replay.send(packet.bytes) { log.debug("the first packet of \(packet.flow) can't be sent again") }
     }
 
     private func rearm() {

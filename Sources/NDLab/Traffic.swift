@@ -177,7 +177,6 @@ public final class Servers: @unchecked Sendable {
     private let lock = NSLock()
     private var running = true
     private var descriptors: [Int32] = []
-    public private(set) var refusedBlocks = 0
 
     public init(_ lab: Lab, _ host: Lab.Host, addresses: [IPAddress]? = nil) throws {
         for address in addresses ?? [host.ipv4, host.ipv6] {

@@ -15,9 +15,6 @@ struct Demo: ParsableCommand {
     @Option(help: "Megabytes of the transfer that is upgraded in flight: 1 to 10000.")
     var megabytes = 200
 
-    @Flag(help: "Keep the daemons' logs when a check fails.")
-    var verbose = false
-
     func validate() throws {
         guard (1...10_000).contains(megabytes) else { throw ValidationError("--megabytes is 1 to 10000") }
     }

@@ -16,6 +16,4 @@ int nd_capture_lost(int fd);
 /* Sends one whole Ethernet frame, for injection. */
 int nd_frame_send(int ifindex, const void *frame, size_t size);
 
-int nd_set_df(int fd, bool ipv6, bool on);
-
 #endif

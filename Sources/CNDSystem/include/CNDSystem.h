@@ -12,7 +12,6 @@
 
 /* Moves the calling thread into the network namespace of this path. Threads made later follow. */
 int nd_setns_net(const char *path);
-int nd_unshare_net(void);
 int nd_mount_bpffs(const char *path);
 bool nd_is_bpffs(const char *path);
 
