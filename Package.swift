@@ -39,7 +39,8 @@ let package = Package(
             name: "CESP",
             cSettings: [.unsafeFlags(["-O3"])],
             linkerSettings: ipsecMB),
-        .target(name: "NDEngine", dependencies: ["NDCore", "CNDABI", "CESP"]),
+        .target(name: "CNetlink"),
+        .target(name: "NDEngine", dependencies: ["NDCore", "CNDABI", "CESP", "CNetlink"]),
         .target(name: "CNDLab"),
         .target(name: "NDLab", dependencies: ["NDCore", "CNDLab", "CNDSystem"]),
         .target(

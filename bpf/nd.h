@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 2u
+#define ND_ABI_VERSION 3u
 
 #define ND_MAX_RULES 128
 #define ND_EVENT_PACKET_MAX 2048
@@ -177,6 +177,10 @@ struct nd_peer {
 	__u64 clear_until;    /* negative cache */
 };
 #define ND_PEER_BOUNDARY 0x1u  /* the peer said that it accepts clear inbound */
+/* We answer its negotiation: it may send on the new SA already, while our outbound one waits for its
+ * last message. What has no flow entry and opens nothing may be the answer to an ESP packet that
+ * only the kernel's engine saw: it waits too. */
+#define ND_PEER_ANSWERING 0x2u
 
 struct nd_fragment {
 	__u64 seen;
@@ -240,7 +244,7 @@ struct nd_policy {
 	struct nd_rule rules[ND_MAX_RULES];
 };
 
-#define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: no fragments, clear DF */
+#define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes no fragments and minds DF */
 
 struct nd_state {
 	__u32 abi;
@@ -249,6 +253,9 @@ struct nd_state {
 	__u32 flags;
 	__u32 drop_sample; /* report every n-th drop as an event; 0 = none */
 	__u32 mtu;         /* smallest of the protected interfaces; 0 = don't clamp */
+	__u32 fragments;   /* ifindex that takes fragments of protected datagrams; 0 = nd0 itself, or
+			      nobody where nd0 is the kernel's */
+	__u32 zero;
 };
 
 struct nd_stats {

@@ -49,8 +49,14 @@ static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet 
 	if (!state->nd0)
 		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (state->flags & ND_STATE_KERNEL_ENGINE) {
-		if (p->fragment)
-			return nd_drop(skb, p, ND_DROP_FRAGMENT);
+		if (p->fragment) {
+			if (!state->fragments)
+				return nd_drop(skb, p, ND_DROP_FRAGMENT);
+			if (p->fragment == ND_FRAGMENT_FIRST)
+				nd_fragment_remember(p, ND_FRAGMENT_REDIRECT);
+			nd_pass(p, ND_PASS_OUT_PROTECTED);
+			return bpf_redirect(state->fragments, 0);
+		}
 		if (p->df && !skb->gso_size && state->mtu &&
 		    p->length + policy->overhead_v4 > state->mtu && nd_clear_df(skb, p)) {
 			struct nd_stats *stats = nd_stats_get();
@@ -235,7 +241,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	}
 	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy))
 		return nd_out_held(skb, p, policy, &key, ND_DROP_LATCHED);
-	if (action == ND_ACTION_REQUIRE_OUTBOUND)
+	if (action == ND_ACTION_REQUIRE_OUTBOUND ||
+	    (!flow && peer && (peer->flags & ND_PEER_ANSWERING) && !nd_opens(p)))
 		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
 	/* While the negative cache stands there is nothing to ask, and no ESP to make room for: the
 	 * rare flow that outlives it and is upgraded then pays with fragmented ESP. Rewriting the

@@ -1,5 +1,7 @@
 #include "CLibbpf.h"
 
+#include <bpf/btf.h>
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -127,12 +129,35 @@ int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, ui
 	return 0;
 }
 
-int nd_map_create_policy(uint32_t value_size)
+int nd_map_create_policy(int state_fd, uint32_t value_size)
 {
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, 1,
-				NULL);
+	LIBBPF_OPTS(bpf_map_create_opts, options);
+	struct bpf_map_info info = { 0 };
+	uint32_t size = sizeof(info);
+	struct btf *btf = NULL;
+	int fd;
 
-	return fd < 0 ? -errno : fd;
+	if (bpf_obj_get_info_by_fd(state_fd, &info, &size))
+		return -errno;
+	if (info.btf_id)
+		btf = btf__load_from_kernel_by_id(info.btf_id);
+	if (btf) {
+		int type = btf__find_by_name_kind(btf, "nd_policy", BTF_KIND_STRUCT);
+		int btf_fd = bpf_btf_get_fd_by_id(info.btf_id);
+
+		if (type > 0 && btf_fd >= 0) {
+			options.btf_fd = (uint32_t)btf_fd;
+			options.btf_key_type_id = info.btf_key_type_id;
+			options.btf_value_type_id = (uint32_t)type;
+		}
+	}
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, 1, &options);
+	if (fd < 0)
+		fd = -errno;
+	if (options.btf_fd)
+		close((int)options.btf_fd);
+	btf__free(btf);
+	return fd;
 }
 
 int nd_link_describe(int link_fd, uint32_t *prog_id, uint32_t *ifindex)

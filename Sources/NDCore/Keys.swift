@@ -11,6 +11,13 @@ public struct PeerKey: Hashable, Sendable, CustomStringConvertible {
         self.context = context
     }
 
+    /// The context of an engine that sends fragmented datagrams by SAs of their own. No policy has
+    /// it, and BPF's peer table doesn't know it.
+    public static let fragmentContext: UInt32 = 0xffff_ff00
+
+    public var fragments: PeerKey { PeerKey(local: local, remote: remote, context: Self.fragmentContext) }
+    public var isForFragments: Bool { context == Self.fragmentContext }
+
     public var description: String {
         context == 0 ? "\(local) > \(remote)" : "\(local) > \(remote) #\(context)"
     }

@@ -32,6 +32,13 @@ public final class SecretBytes: @unchecked Sendable, CustomStringConvertible {
     public var description: String { "<\(count) secret bytes>" }
 }
 
+extension UnsafeMutableRawBufferPointer {
+    /// Zeroes, also where a compiler sees no later use.
+    public func wipe() {
+        if let baseAddress { explicit_bzero(baseAddress, count) }
+    }
+}
+
 /// Where randomness comes from; tests pass a seeded one.
 public protocol RandomSource: Sendable {
     func bytes(_ count: Int) -> [UInt8]

@@ -53,6 +53,10 @@ public struct SecurityAssociation: Sendable {
     /// 64-bit sequence numbers (RFC 4304); negotiated, both directions alike.
     public var extendedSequenceNumbers: Bool
     public var replayWindow: Int
+    /// When the SA ends whatever happens, from its installation on; nil: keying ends it.
+    public var lifetime: Span?
+    /// Bytes in kilobytes of 1,024 (RFC 2407 §4.5), both directions alike; nil: none.
+    public var lifetimeKilobytes: UInt64?
 
     public init(
         direction: Direction, spi: UInt32, peer: PeerKey, suite: ESPSuite, keymat: SecretBytes,

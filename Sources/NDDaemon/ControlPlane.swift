@@ -109,6 +109,31 @@ final class ControlPlane: @unchecked Sendable {
         rearm()
     }
 
+    /// A limit of an SA is near.
+    func softExpired(spi: UInt32, peer: PeerKey) {
+        log.debug("the SA \(spi) with \(peer.remote) nears a limit")
+    }
+
+    /// The kernel, or somebody else on this host, ended an SA of ours.
+    func expired(spi: UInt32, peer: PeerKey) {
+        perform(keying.delete(peer, reason: .expired, now: .now()))
+        rearm()
+    }
+
+    /// A packet went into nd0 and found no SA: BPF believes in one that is gone.
+    func acquire(_ peer: PeerKey) {
+        guard discovery.record(peer)?.state == .secured, pairs[peer] == nil else { return }
+        perform(discovery.removed(peer, .deletedLocally, remainingPairs: 0, now: .now()))
+        perform(discovery.latched(peer, now: .now()))
+        rearm()
+    }
+
+    func fragmentsWait(_ peer: PeerKey) {
+        guard !stopped else { return }
+        perform(keying.negotiate(peer, now: .now()))
+        rearm()
+    }
+
     /// Deletes the SAs with one peer, or all; returns how many pairs that were.
     func delete(remote: IPAddress?) -> Int {
         let before = pairs.values.reduce(0) { $0 + $1.count }
@@ -177,6 +202,10 @@ final class ControlPlane: @unchecked Sendable {
                     sockets.send(datagram, from: from, to: to)
                 }
             case .install(let pair):
+                // Before the peer can use it: an answer to a packet that only the kernel saw must wait.
+                if engine.kind == .kernel, !pair.inbound.peer.isForFragments {
+                    perform(discovery.answering(pair.inbound.peer, now: .now()))
+                }
                 do {
                     try engine.install(pair)
                 } catch {
@@ -191,7 +220,9 @@ final class ControlPlane: @unchecked Sendable {
                 }
             case .established(let result):
                 pairs[result.peer, default: []].insert(result.inboundSPI)
-                perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
+                if !result.peer.isForFragments {
+                    perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
+                }
                 // Only now does BPF know: an engine thread that finds the SPI here delivers at once.
                 confirmed.withLock { _ = $0.insert(result.inboundSPI) }
                 report(result)
@@ -201,14 +232,16 @@ final class ControlPlane: @unchecked Sendable {
                 if remaining == 0 { pairs[peer] = nil }
                 confirmed.withLock { _ = $0.remove(inbound) }
                 // BPF first: a packet between the two would reach an engine without an SA.
-                perform(discovery.removed(peer, .init(reason), remainingPairs: remaining, now: .now()))
+                if !peer.isForFragments {
+                    perform(discovery.removed(peer, .init(reason), remainingPairs: remaining, now: .now()))
+                }
                 engine.remove(peer: peer, inboundSPI: inbound, outboundSPI: outbound)
                 monitor.publish(
                     MonitorEvent(
                         "sa.removed", "SA pair removed: \(reason.rawValue)", local: "\(peer.local)",
                         remote: "\(peer.remote)"))
             case .failed(let peer, let reason):
-                perform(discovery.failed(peer, FailureReason(reason), now: .now()))
+                if !peer.isForFragments { perform(discovery.failed(peer, FailureReason(reason), now: .now())) }
                 monitor.publish(
                     MonitorEvent(
                         "keying.failed", "negotiation failed: \(reason)", local: "\(peer.local)",
@@ -318,7 +351,7 @@ extension nd_peer {
     init(_ record: PeerRecord) {
         self.init()
         state = record.state.rawValue
-        flags = record.isBoundary ? ND_PEER_BOUNDARY : 0
+        flags = (record.isBoundary ? ND_PEER_BOUNDARY : 0) | (record.isAnswering ? ND_PEER_ANSWERING : 0)
         changed_at = record.changedAt.nanoseconds
         secured_at = record.securedAt?.nanoseconds ?? 0
         secured_until = record.securedUntil?.nanoseconds ?? 0

@@ -56,11 +56,6 @@ public final class Daemon: Service, @unchecked Sendable {
         policy = try Policy.load(path: options.policyFile)
         compiled = try policy.compiled()
         interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
-        guard policy.engine.kind != .kernel else {
-            throw NDError(
-                "engine.kernel", "this version has no kernel engine yet", context: options.policyFile,
-                hint: "use `engine: { kind: auto }` or `kind: user`")
-        }
         guard !policy.preSharedKeys.isEmpty else {
             throw NDError(
                 "policy.no-credential", "the policy names no pre-shared key, so no peer can be authenticated",
@@ -80,13 +75,13 @@ public final class Daemon: Service, @unchecked Sendable {
             if loadedHere {
                 _ = try? Loader.unload(options.instance)
                 // The engine may have made it; it goes when this process does.
-                UserEngine.removeDevice(options.device)
+                EngineDevice.remove(options.device)
             }
             throw error
         }
         if options.unloadOnExit {
             _ = try Loader.unload(options.instance)
-            UserEngine.removeDevice(options.device)
+            EngineDevice.remove(options.device)
         }
     }
 
@@ -138,15 +133,9 @@ public final class Daemon: Service, @unchecked Sendable {
     private func serve() async throws {
         let datapath = try Datapath(options.instance)
         let loop = group.next()
-        var engineConfiguration = UserEngineConfiguration()
-        engineConfiguration.deviceName = options.device
-        switch policy.engine.aead {
-        case .auto: engineConfiguration.aead = .auto
-        case .openssl: engineConfiguration.aead = .openssl
-        case .ipsecMB: engineConfiguration.aead = .ipsecMB
-        }
-        let engine = try UserEngine(engineConfiguration)
-        var keying = try KeyingConfiguration(policy, engineWantsUDP: true)
+        let choice = try EngineChoice(policy, device: options.device, interfaces: interfaces)
+        let engine = choice.engine
+        var keying = try KeyingConfiguration(policy, engineWantsUDP: choice.wantsUDP)
         if let file = options.keyLogFile {
             let keyLog = try KeyLog(path: file)
             keying.keyLog = { keyLog.write($0) }
@@ -163,7 +152,11 @@ public final class Daemon: Service, @unchecked Sendable {
             monitor: monitor, log: log)
         relay.attach(control)
         try Loader.attachDevice(options.instance, device: link.name, ifindex: Int32(link.ifindex))
-        try datapath.changeState { $0.nd0 = link.ifindex }
+        try datapath.changeState {
+            $0.nd0 = link.ifindex
+            $0.fragments = link.fragments
+            $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
+        }
         monitor.onWatched = { watched in
             try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }
         }
@@ -212,7 +205,8 @@ public final class Daemon: Service, @unchecked Sendable {
 
         let reports = Reports(
             options: options, policy: policy, interfaces: interfaces, idle: idle, tcpIdle: tcpIdle,
-            generation: generation, started: started, link: link, control: control)
+            generation: generation, started: started, link: link, engineReason: choice.reason,
+            encapsulation: choice.wantsUDP ? "udp" : "native", control: control)
         let controlSocket = try await ControlServer.start(
             group: serving, path: options.instance.controlSocket,
             answer: { request, target in reports.answer(request).hop(to: target) }, monitor: monitor)
@@ -223,7 +217,7 @@ public final class Daemon: Service, @unchecked Sendable {
                 render: { target in reports.metrics().hop(to: target) })
         }
         log.info(
-            "ready: instance \(options.instance.name), engine user (\(engine.cryptography)), \(policy.scenario.rawValue)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
+            "ready: instance \(options.instance.name), engine \(engine.kind.rawValue) (\(engine.cryptography); \(choice.reason)), \(policy.scenario.rawValue)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
 
         try? await gracefulShutdown()
 
@@ -304,6 +298,26 @@ private final class EngineRelay: EngineEvents, @unchecked Sendable {
     func sequenceExhausted(spi: UInt32, peer: PeerKey) {
         guard let control = controlPlane else { return }
         loop.execute { control.sequenceExhausted(peer) }
+    }
+
+    func softExpired(spi: UInt32, peer: PeerKey) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.softExpired(spi: spi, peer: peer) }
+    }
+
+    func expired(spi: UInt32, peer: PeerKey) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.expired(spi: spi, peer: peer) }
+    }
+
+    func acquire(_ peer: PeerKey) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.acquire(peer) }
+    }
+
+    func fragmentsWait(_ peer: PeerKey) {
+        guard let control = controlPlane else { return }
+        loop.execute { control.fragmentsWait(peer) }
     }
 
     func engineLog(_ text: String) { log.info("\(text)") }

@@ -20,6 +20,8 @@ struct Reports: @unchecked Sendable {
     let generation: UInt32
     let started: Date
     let link: EngineLink
+    let engineReason: String
+    let encapsulation: String
     let control: ControlPlane
 
     func answer(_ request: ControlRequest) -> EventLoopFuture<ControlAnswer> {
@@ -61,9 +63,7 @@ struct Reports: @unchecked Sendable {
             uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenario.rawValue,
             policyFile: options.policyFile, policyGeneration: generation, interfaces: interfaces,
             attachment: record?.attachments.first?.kind ?? "unknown", engine: control.engine.kind.rawValue,
-            engineReason: policy.engine.kind == .user
-                ? "the policy asks for it" : "auto: this version has the user engine only",
-            aead: control.engine.cryptography, encapsulation: policy.engine.encapsulation.rawValue,
+            engineReason: engineReason, aead: control.engine.cryptography, encapsulation: encapsulation,
             device: link.name,
             addresses: LocalAddresses.current().filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
                 .filter { !$0.isLoopback }.map(\.description),
@@ -88,11 +88,12 @@ struct Reports: @unchecked Sendable {
 
     private func securityAssociations() -> [SAReport] {
         let now = Instant.now()
-        let quickModes = control.keying.quickModes
+        var quickModes: [UInt32: [QuickModeStatus]] = [:]
+        for mode in control.keying.quickModes {
+            for spi in Set([mode.inboundSPI, mode.outboundSPI]) { quickModes[spi, default: []].append(mode) }
+        }
         return control.engine.securityAssociations().map { sa in
-            let known = quickModes.first {
-                $0.peer == sa.peer && ($0.inboundSPI == sa.spi || $0.outboundSPI == sa.spi)
-            }
+            let known = quickModes[sa.spi]?.first { $0.peer == sa.peer }
             let encapsulation: String
             switch sa.encapsulation {
             case .native: encapsulation = "esp"

@@ -78,7 +78,7 @@ public final class Datapath: Sendable {
 
     /// Puts a whole policy in place with one pointer swap.
     public func commit(_ policy: nd_policy) throws {
-        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
+        let slot = nd_map_create_policy(state.descriptor, UInt32(MemoryLayout<nd_policy>.size))
         guard slot >= 0 else {
             throw NDError(
                 "policy.commit", "can't create a policy map: \(String(cString: strerror(-slot)))",

@@ -20,7 +20,7 @@ public struct ProgramCost: Sendable {
         guard let local = IPAddress("10.66.0.1"), let remote = IPAddress("10.66.0.2") else {
             throw NDError("bench.address", "bad address")
         }
-        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
+        let slot = nd_map_create_policy(try tc.map("nd_state"), UInt32(MemoryLayout<nd_policy>.size))
         guard slot >= 0 else { throw NDError("bench.map", "can't create a map") }
         defer { close(slot) }
         try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy)

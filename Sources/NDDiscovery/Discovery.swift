@@ -15,6 +15,8 @@ public struct Discovery: Sendable {
         public var mostPeers = 65_536
         /// A negotiation whose result never came.
         public var mostNegotiation = Span.seconds(180)
+        /// A pair of ours that the peer never used; keying gives it up before.
+        public var mostAnswering = Span.seconds(60)
         /// How long a peer without SA is remembered as secured. Past it a packet of an old
         /// connection whose flow entry is gone would pass in clear, so it equals the life of an
         /// idle TCP flow entry.
@@ -172,6 +174,21 @@ public struct Discovery: Sendable {
 
     // MARK: what keying reports
 
+    /// A pair is about to be installed as responder: from then on the peer may send on it, and what
+    /// answers must not leave in clear before our outbound SA is in use.
+    public mutating func answering(_ key: PeerKey, now: Instant) -> [DiscoveryAction] {
+        var actions: [DiscoveryAction] = []
+        if peers[key] == nil { actions += makeRoom(now: now) }
+        var peer = peers[key] ?? Peer(record: PeerRecord(.unknown, changedAt: now))
+        guard peer.record.state != .secured else { return actions }
+        peer.record.state = .negotiating
+        peer.record.changedAt = now
+        peer.record.isAnswering = true
+        peer.record.clearUntil = nil
+        keep(key, peer, until: peer.negotiatingSince == nil ? now.advanced(by: configuration.mostAnswering) : peer.deadline)
+        return actions + [.setPeer(key, peer.record)]
+    }
+
     public mutating func established(_ key: PeerKey, isBoundary: Bool, now: Instant) -> [DiscoveryAction] {
         var actions: [DiscoveryAction] = []
         if peers[key] == nil { actions += makeRoom(now: now) }
@@ -193,6 +210,7 @@ public struct Discovery: Sendable {
         peer.record.securedUntil = PeerRecord.stillSecured
         peer.record.clearUntil = nil
         peer.record.isBoundary = isBoundary
+        peer.record.isAnswering = false
         keep(key, peer, until: nil)
         actions.append(.setPeer(key, peer.record))
         if isNew { actions.append(.log(.secured(key, afterNanoseconds: since.map { now.since($0).nanoseconds }))) }
@@ -223,13 +241,31 @@ public struct Discovery: Sendable {
     public mutating func removed(
         _ key: PeerKey, _ reason: RemovalReason, remainingPairs: Int, now: Instant
     ) -> [DiscoveryAction] {
-        guard remainingPairs <= 0, var peer = peers[key], peer.record.state == .secured else { return [] }
+        guard remainingPairs <= 0, var peer = peers[key] else { return [] }
+        if peer.record.isAnswering { return answered(key, peer, now: now) }
+        guard peer.record.state == .secured else { return [] }
         counters.lost += 1
         peer.record.state = .lost
         peer.record.changedAt = now
         peer.record.securedUntil = now
         keep(key, peer, until: now.advanced(by: configuration.secureMemory))
         return [.setPeer(key, peer.record), .log(.lost(key, reason))]
+    }
+
+    /// The pair that we answered with never came into use.
+    private mutating func answered(_ key: PeerKey, _ before: Peer, now: Instant) -> [DiscoveryAction] {
+        var peer = before
+        peer.record.isAnswering = false
+        peer.record.changedAt = now
+        if peer.negotiatingSince != nil {
+            peers[key] = peer
+        } else if peer.wasSecured {
+            peer.record.state = .lost
+            keep(key, peer, until: now.advanced(by: configuration.secureMemory))
+        } else {
+            return forget(key)
+        }
+        return [.setPeer(key, peer.record)]
     }
 
     // MARK: time
@@ -244,6 +280,8 @@ public struct Discovery: Sendable {
             if peer.negotiatingSince != nil {
                 actions.append(.abandonKeying(key))
                 actions += failed(key, .abandoned, now: now)
+            } else if peer.record.isAnswering {
+                actions += answered(key, peer, now: now)
             } else if let until = peer.record.securedUntil, now.since(until) < configuration.secureMemory {
                 peer.deadline = nil
                 keep(key, peer, until: until.advanced(by: configuration.secureMemory))

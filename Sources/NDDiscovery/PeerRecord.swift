@@ -20,6 +20,8 @@ public struct PeerRecord: Hashable, Sendable {
     public var state: PeerState
     /// ND_PEER_BOUNDARY: the peer said that it accepts clear inbound.
     public var isBoundary: Bool
+    /// ND_PEER_ANSWERING: it may send on an SA whose outbound twin is not in use yet.
+    public var isAnswering = false
     public var changedAt: Instant
     /// Start of the present protection.
     public var securedAt: Instant?

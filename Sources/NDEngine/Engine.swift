@@ -8,6 +8,8 @@ public struct EngineLink: Sendable {
     public var name: String
     public var ifindex: UInt32
     public var mtu: Int
+    /// Where fragments of protected datagrams go; 0: into the device with everything else.
+    public var fragments: UInt32 = 0
 }
 
 /// What an engine tells the daemon. Called from worker threads: be quick.
@@ -19,6 +21,14 @@ public protocol EngineEvents: AnyObject, Sendable {
     func ikeDatagram(_ bytes: [UInt8], local: Endpoint, remote: Endpoint)
     /// The outbound SA is near the end of its sequence numbers.
     func sequenceExhausted(spi: UInt32, peer: PeerKey)
+    /// A limit of an SA is near (time, bytes, packets): it wants to be rekeyed.
+    func softExpired(spi: UInt32, peer: PeerKey)
+    /// An SA ended, by a limit or by somebody else's hand.
+    func expired(spi: UInt32, peer: PeerKey)
+    /// A packet found no SA.
+    func acquire(_ peer: PeerKey)
+    /// Fragments of a protected datagram wait for an SA of their own (`PeerKey.fragments`).
+    func fragmentsWait(_ peer: PeerKey)
     func engineLog(_ text: String)
 }
 
@@ -52,6 +62,34 @@ public struct SAStatus: Sendable {
     public var active: Bool
 }
 
+/// A pair found in the kernel. Which inbound SPI belongs to which outbound one is not recorded
+/// there: SAs of one peer are paired in the order in which they were made.
+public struct SurvivingPair: Hashable, Sendable {
+    public var peer: PeerKey
+    public var inboundSPI: UInt32
+    public var outboundSPI: UInt32
+    public var suite: ESPSuite
+    public var encapsulation: ESPEncapsulation
+    public var extendedSequenceNumbers: Bool
+    public var age: Span
+    /// nil: the kernel ends it at no time.
+    public var remaining: Span?
+
+    public init(
+        peer: PeerKey, inboundSPI: UInt32, outboundSPI: UInt32, suite: ESPSuite, encapsulation: ESPEncapsulation,
+        extendedSequenceNumbers: Bool, age: Span, remaining: Span?
+    ) {
+        self.peer = peer
+        self.inboundSPI = inboundSPI
+        self.outboundSPI = outboundSPI
+        self.suite = suite
+        self.encapsulation = encapsulation
+        self.extendedSequenceNumbers = extendedSequenceNumbers
+        self.age = age
+        self.remaining = remaining
+    }
+}
+
 /// What does ESP behind nd0. BPF, discovery and keying see only this.
 public protocol Engine: AnyObject, Sendable {
     var kind: EngineKind { get }
@@ -66,6 +104,8 @@ public protocol Engine: AnyObject, Sendable {
     func remove(peer: PeerKey, inboundSPI: UInt32, outboundSPI: UInt32)
     /// Sends an IKE datagram from UDP 4500; the non-ESP marker is in it.
     func sendIKE(_ datagram: [UInt8], from: Endpoint, to: Endpoint)
+    /// The pairs that an earlier daemon left and that are still in use.
+    func adopted() -> [SurvivingPair]
     func statistics() -> EngineStatistics
     func securityAssociations() -> [SAStatus]
     /// With `keepDevice` the device stays: packets redirected there are dropped, never clear.

@@ -79,7 +79,7 @@ struct Unload: ParsableCommand {
         let lock = try DaemonLock.take(instance)
         defer { close(lock) }
         let record = try Loader.unload(instance)
-        let device = record.device.map { UserEngine.removeDevice($0) } ?? false
+        let device = record.device.map { EngineDevice.remove($0) } ?? false
         DaemonLock.removeDirectory(instance)
         if options.json {
             print(try JSONOutput.text("unload", record))

@@ -162,7 +162,7 @@ final class Bench {
     // MARK: what the daemon does
 
     func commit(_ policy: CompiledPolicy, generation: UInt32 = 1) throws {
-        let slot = nd_map_create_policy(UInt32(MemoryLayout<nd_policy>.size))
+        let slot = nd_map_create_policy(state.descriptor, UInt32(MemoryLayout<nd_policy>.size))
         defer { close(slot) }
         try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy.abiPolicy(generation: generation))
         try policies.update(0, UInt32(bitPattern: slot))

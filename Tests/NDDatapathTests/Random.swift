@@ -116,6 +116,7 @@ struct Dice {
             peer.securedAt = ago(now)
             peer.securedUntil = peer.state == .secured || random.oneIn(4) ? PeerEntry.stillSecured : ago(now)
         }
+        peer.isAnswering = random.oneIn(4)
         if random.oneIn(2) { peer.clearUntil = random.oneIn(2) ? ago(now) : now.advanced(by: .seconds(100)) }
         return peer
     }

@@ -248,6 +248,10 @@ final class RecordedEvents: EngineEvents {
         var first: [UInt32] = []
         var ike: [[UInt8]] = []
         var exhausted = 0
+        var soft: [UInt32] = []
+        var expired: [UInt32] = []
+        var acquired: [PeerKey] = []
+        var fragments: [PeerKey] = []
         var log: [String] = []
     }
     let state = Mutex(State())
@@ -255,6 +259,10 @@ final class RecordedEvents: EngineEvents {
     func firstInboundPacket(spi: UInt32, peer: PeerKey) { state.withLock { $0.first.append(spi) } }
     func ikeDatagram(_ bytes: [UInt8], local: Endpoint, remote: Endpoint) { state.withLock { $0.ike.append(bytes) } }
     func sequenceExhausted(spi: UInt32, peer: PeerKey) { state.withLock { $0.exhausted += 1 } }
+    func softExpired(spi: UInt32, peer: PeerKey) { state.withLock { $0.soft.append(spi) } }
+    func expired(spi: UInt32, peer: PeerKey) { state.withLock { $0.expired.append(spi) } }
+    func acquire(_ peer: PeerKey) { state.withLock { $0.acquired.append(peer) } }
+    func fragmentsWait(_ peer: PeerKey) { state.withLock { $0.fragments.append(peer) } }
     func engineLog(_ text: String) { state.withLock { $0.log.append(text) } }
 }
 

@@ -99,13 +99,13 @@ public final class UserEngine: Engine {
     private func configure(_ name: String) throws {
         // Decrypted packets arrive on nd0 while their route back is the real interface: reverse-path
         // filtering must be loose there. The kernel takes the larger of `all` and the device's.
-        try set("ipv4/conf/\(name)/rp_filter", "2")
+        try Sysctl.set("ipv4/conf/\(name)/rp_filter", "2")
         guard access("/proc/sys/net/ipv6/conf/\(name)", F_OK) == 0 else { return }
-        try set("ipv6/conf/\(name)/disable_ipv6", "0")
-        try set("ipv6/conf/\(name)/addr_gen_mode", "1")
-        try set("ipv6/conf/\(name)/accept_ra", "0")
-        try set("ipv6/conf/\(name)/autoconf", "0")
-        try set("ipv6/conf/\(name)/router_solicitations", "0")
+        try Sysctl.set("ipv6/conf/\(name)/disable_ipv6", "0")
+        try Sysctl.set("ipv6/conf/\(name)/addr_gen_mode", "1")
+        try Sysctl.set("ipv6/conf/\(name)/accept_ra", "0")
+        try Sysctl.set("ipv6/conf/\(name)/autoconf", "0")
+        try Sysctl.set("ipv6/conf/\(name)/router_solicitations", "0")
     }
 
     private func bringUp(_ name: String) throws {
@@ -116,17 +116,6 @@ public final class UserEngine: Engine {
         let addressed = nd_link_dummy_address(name)
         guard addressed == 0 else {
             throw NDError("engine.link", "can't give \(name) an address: \(String(cString: strerror(-addressed)))")
-        }
-    }
-
-    private func set(_ key: String, _ value: String) throws {
-        let path = "/proc/sys/net/\(key)"
-        let fd = open(path, O_WRONLY | O_CLOEXEC)
-        defer { if fd >= 0 { close(fd) } }
-        guard fd >= 0, write(fd, value, value.utf8.count) == value.utf8.count else {
-            throw NDError(
-                "engine.sysctl", "can't write \(path): \(String(cString: strerror(errno)))",
-                hint: "mount /proc/sys writable, or set net.\(key.replacingOccurrences(of: "/", with: "."))=\(value) yourself")
         }
     }
 
@@ -146,6 +135,9 @@ public final class UserEngine: Engine {
         let worker = state.withLock { $0.workers.first }
         worker?.sockets.sendIKE(datagram, from: from, to: to)
     }
+
+    /// SAs end with the process that holds them.
+    public func adopted() -> [SurvivingPair] { [] }
 
     public func statistics() -> EngineStatistics {
         var sum = EngineStatistics()

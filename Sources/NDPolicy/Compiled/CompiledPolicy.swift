@@ -66,7 +66,7 @@ extension Policy {
     /// What ESP adds to a packet at most with any suite that may be negotiated, UDP encapsulation
     /// (RFC 3948: 8 bytes) included.
     public var espOverhead: Int {
-        (keying.quickMode.map(\.overhead).max() ?? 0) + (engine.encapsulation == .udp ? 8 : 0)
+        (keying.quickMode.map(\.overhead).max() ?? 0) + (engine.encapsulation == .native ? 0 : 8)
     }
 }
 

@@ -40,7 +40,8 @@ extension DecisionTables {
         } else if mayBeSecure(packet, peer, policy, now) {
             return latched(.maybeSecure, packet, nil, peer, policy, now)
         }
-        if rule.action == .requireOutbound { return held(packet, flow, peer, policy, now) }
+        let mayAnswerESP = flow == nil && peer?.isAnswering ?? false && !packet.opensConnection
+        if rule.action == .requireOutbound || mayAnswerESP { return held(packet, flow, peer, policy, now) }
         return clear(packet, flow, peer, rule.context, policy, now)
     }
 
@@ -76,7 +77,7 @@ extension DecisionTables {
             .drop(.latched), row, flow: kept, peer: next ?? peer, event: next == nil ? nil : .latched)
     }
 
-    /// Row 8. No flow is made: it would let a clear answer in. So every held packet is offered to
+    /// Row 8, and what may answer a packet that came protected. No flow is made: it would let a clear answer in. So every held packet is offered to
     /// the store, which keeps one a flow.
     private static func held(
         _ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant

@@ -13,6 +13,8 @@ public struct PeerEntry: Hashable, Sendable {
     public var state: State
     /// The peer said that it accepts clear inbound.
     public var isBoundary: Bool
+    /// It may send on an SA whose outbound twin is not in use yet.
+    public var isAnswering = false
     public var changedAt: Instant
     public var securedAt: Instant?
     /// The last instant an SA was valid; `stillSecured` while one is.
@@ -40,12 +42,13 @@ public struct PeerEntry: Hashable, Sendable {
             state, changedAt: Instant(nanoseconds: peer.changed_at), isBoundary: peer.flags & ND_PEER_BOUNDARY != 0,
             securedAt: Instant(orNever: peer.secured_at), securedUntil: Instant(orNever: peer.secured_until),
             clearUntil: Instant(orNever: peer.clear_until))
+        isAnswering = peer.flags & ND_PEER_ANSWERING != 0
     }
 
     public var abi: nd_peer {
         var peer = nd_peer()
         peer.state = state.rawValue
-        peer.flags = isBoundary ? ND_PEER_BOUNDARY : 0
+        peer.flags = (isBoundary ? ND_PEER_BOUNDARY : 0) | (isAnswering ? ND_PEER_ANSWERING : 0)
         peer.changed_at = changedAt.nanoseconds
         peer.secured_at = securedAt?.nanoseconds ?? 0
         peer.secured_until = securedUntil?.nanoseconds ?? 0

@@ -111,14 +111,16 @@ extension Policy {
 
     public struct Engine: Hashable, Sendable {
         public enum Kind: String, Hashable, Sendable, CaseIterable { case auto, user, kernel }
-        public enum Encapsulation: String, Hashable, Sendable, CaseIterable { case udp, native }
+        public enum Encapsulation: String, Hashable, Sendable, CaseIterable { case auto, udp, native }
         public enum AEAD: String, Hashable, Sendable, CaseIterable {
             case auto, openssl
             case ipsecMB = "ipsec-mb"
         }
 
         public var kind: Kind = .auto
-        public var encapsulation: Encapsulation = .udp
+        /// `auto`: in UDP for the user engine, which moves 64 KB a call that way; IP protocol 50 for the
+        /// kernel's, unless there is a NAT.
+        public var encapsulation: Encapsulation = .auto
         public var aead: AEAD = .auto
 
         public init() {}
