@@ -75,7 +75,7 @@ struct Doctor: ParsableCommand {
                 "TUN (user engine)", offloads == 2 ? "ok" : "note",
                 offloads == 2 ? "multi-queue, TSO and USO" : "multi-queue, TSO; no USO (came with Linux 6.2)")
         } else {
-            add("TUN (user engine)", "bad", String(cString: strerror(-tun)), "modprobe tun")
+            add("TUN (user engine, fragments)", "note", String(cString: strerror(-tun)), "modprobe tun")
         }
         let native = nd_esp_open(false, 0, 4096)
         if native >= 0 { close(native) }
@@ -92,9 +92,17 @@ struct Doctor: ParsableCommand {
             "AEAD", nd_ipsec_mb_usable() ? "ok" : "note",
             nd_ipsec_mb_usable() ? "ipsec-mb (AES-NI, AVX)" : "OpenSSL only",
             nd_ipsec_mb_usable() ? nil : "works, slower: ipsec-mb wants an x86-64 CPU with AES-NI and AVX")
+        let steps = KernelProbe.run()
+        for step in steps {
+            add(
+                "kernel engine: \(step.name)", step.failure == nil ? "ok" : "note", step.failure ?? "works",
+                step.failure == nil ? nil : step.advice)
+        }
+        let kernel = !steps.contains { $0.failure != nil }
         add(
-            "kernel ESP", "note", access("/proc/net/xfrm_stat", F_OK) == 0 ? "the kernel has the XFRM framework" : "no XFRM in this kernel",
-            "this version uses the user engine in any case")
+            "engine: auto", kernel || tun >= 0 ? "ok" : "bad",
+            kernel ? "would choose the kernel's" : tun >= 0 ? "would choose the user engine" : "would find none",
+            kernel || tun >= 0 ? nil : "load the modules of one engine: esp4 esp6 xfrm_interface, or tun")
         let writable = access("/proc/sys/net/ipv4/conf/all/rp_filter", W_OK) == 0
         add(
             "sysctl", writable ? "ok" : "bad", writable ? "/proc/sys is writable" : "/proc/sys is read-only",

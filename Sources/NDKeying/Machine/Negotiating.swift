@@ -16,7 +16,8 @@ extension KeyingMachine {
         let soon = now.advanced(by: configuration.retransmission.firstInterval)
         negotiations[peer] = Negotiation(peer: peer, started: now, step: .awaitingPeer(until: soon))
         updatePeer(addresses) { $0.negotiations.append(peer) }
-        if isPeerNegotiating(addresses) {
+        // What the peer negotiates serves the plain context only.
+        if peer.context == 0, isPeerNegotiating(addresses) {
             timers.set(.negotiation(peer), soon)
         } else {
             proceed(peer)
