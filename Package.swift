@@ -69,7 +69,7 @@ let package = Package(
         .testTarget(name: "NDPolicyTests", dependencies: ["NDPolicy", "NDCore", "CNDABI"]),
         .testTarget(name: "NDDiscoveryTests", dependencies: ["NDDiscovery", "NDCore"]),
         .testTarget(name: "NDTelemetryTests", dependencies: ["NDTelemetry", "NDCore", "CNDABI"]),
-        .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI"]),
+        .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI", "CNetlink"]),
         .testTarget(
             name: "NDDatapathTests",
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),

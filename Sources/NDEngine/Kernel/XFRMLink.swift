@@ -12,11 +12,11 @@ struct LinkDescription: Hashable, Sendable {
 
 /// Messages about the XFRM interface (rtnetlink(7), IFLA_XFRM_IF_ID).
 enum XFRMLinkCodec {
-    static func create(name: String, interfaceID: UInt32, mtu: UInt32) -> NetlinkRequest {
+    static func create(name: String, interfaceID: UInt32, mtu: UInt32? = nil) -> NetlinkRequest {
         var request = NetlinkRequest(RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK)
         request.append(ifinfomsg())
         request.attribute(IFLA_IFNAME, Array(name.utf8) + [0])
-        request.attribute(IFLA_MTU, value: mtu)
+        if let mtu { request.attribute(IFLA_MTU, value: mtu) }
         request.nested(IFLA_LINKINFO) { info in
             info.attribute(IFLA_INFO_KIND, Array("xfrm".utf8))
             info.nested(IFLA_INFO_DATA) { $0.attribute(IFLA_XFRM_IF_ID, value: interfaceID) }

@@ -77,17 +77,9 @@ enum XFRMStateCodec {
         info.reqid = reqid
         info.lft = limits(lifetime)
         if sa.extendedSequenceNumbers { info.flags |= UInt8(XFRM_STATE_ESN) }
-        var request = NetlinkRequest(XFRM_MSG_NEWSA, flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK)
+        var request = NetlinkRequest(XFRM_MSG_NEWSA, flags: NLM_F_ACK)
         request.append(info)
         algorithms(sa, &request)
-        // The outbound side keeps no window, but the kernel wants one word of it.
-        let window = inbound ? min(max(sa.replayWindow, 32), widestWindow) : 32
-        var replay = xfrm_replay_state_esn()
-        replay.bmp_len = UInt32(window / 32)
-        replay.replay_window = inbound ? UInt32(window) : 1
-        var bytes = withUnsafeBytes(of: replay) { Array($0) }
-        bytes += [UInt8](repeating: 0, count: window / 8)
-        request.attribute(XFRMA_REPLAY_ESN_VAL.rawValue, bytes)
         if case .udp(let local, let remote) = sa.encapsulation {
             var encapsulation = xfrm_encap_tmpl()
             encapsulation.encap_type = 2  // UDP_ENCAP_ESPINUDP
@@ -95,6 +87,13 @@ enum XFRMStateCodec {
             encapsulation.encap_dport = (inbound ? local : remote).bigEndian
             request.attribute(XFRMA_ENCAP.rawValue, value: encapsulation)
         }
+        // The outbound side keeps no window, but the kernel wants one word of it.
+        let window = inbound ? min(max(sa.replayWindow, 32), widestWindow) : 32
+        var replay = xfrm_replay_state_esn()
+        replay.bmp_len = UInt32(window / 32)
+        replay.replay_window = inbound ? UInt32(window) : 1
+        // The kernel makes the bitmap itself.
+        request.attribute(XFRMA_REPLAY_ESN_VAL.rawValue, value: replay)
         if interfaceID != 0 { request.attribute(XFRMA_IF_ID.rawValue, value: interfaceID) }
         return request
     }
