@@ -141,6 +141,8 @@ public final class Daemon: Service, @unchecked Sendable {
             keying.keyLog = { keyLog.write($0) }
             log.warning("keys are written to \(file): anybody who reads it can decrypt the traffic")
         }
+        let selfTest = try KeyingSelfTest.run(keying)
+        log.debug("self-test: negotiated in \(selfTest)")
         let relay = EngineRelay(loop: loop, log: log)
         let link = try engine.start(events: relay)
         let sockets = IKESockets(loop: loop, port: keying.isakmpPort) { datagram, local, remote in
