@@ -502,13 +502,10 @@ static __noinline __u32 nd_l3_decrypted(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes_relative(skb, 0, wanted, sizeof(wanted), BPF_HDR_START_NET))
 		return 0;
-	for (__u32 at = ETH_HLEN; at <= ETH_HLEN + 4; at += 4) {
-		if (bpf_skb_load_bytes(skb, at, found, sizeof(found)))
-			return 0;
-		if (found[0] == wanted[0] && found[1] == wanted[1])
-			return at;
-	}
-	return 0;
+	/* Tags are out of the data by then. */
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, found, sizeof(found)))
+		return 0;
+	return found[0] == wanted[0] && found[1] == wanted[1] ? ETH_HLEN : 0;
 }
 
 static __always_inline int nd_decrypted(struct __sk_buff *skb, __u16 proto)

@@ -74,6 +74,21 @@ struct FragmentTests {
         try bench.secure(.v6)
         try bench.raiseEpoch { $0.flags = ND_STATE_KERNEL_ENGINE }
         #expect(try bench.run(.egress, Talk(.v6).data(out: true, Talk.Shape(fragment: (0, false)))).verdict == .redirect)
-        #expect(try bench.run(.decrypted, Talk(.v6).data(out: false, Talk.Shape(fragment: (0, false)))).passed == .inProtected)
+        // As GRO hands it up: with the header of the interface that it came in by.
+        let frame = Ethernet.frame(Talk(.v6).data(out: false, Talk.Shape(fragment: (0, false))))
+        #expect(try bench.runRaw(.decrypted, frame, headers: 14).passed == .inProtected)
+    }
+
+    @Test("The kernel engine's fragments go to the device that makes them whole", arguments: families)
+    func handedOver(_ family: IPFamily) throws {
+        let bench = try Bench()
+        try bench.secure(family)
+        try bench.raiseEpoch {
+            $0.flags = ND_STATE_KERNEL_ENGINE
+            $0.fragments = 1
+        }
+        let talk = Talk(family, IPProtocol.udp)
+        #expect(try bench.run(.egress, talk.udp(out: true, payload: Array(repeating: 0, count: 16), first)).verdict == .redirect)
+        #expect(try bench.run(.egress, rest(family, out: true)).verdict == .redirect)
     }
 }

@@ -464,3 +464,62 @@ struct DiscoveryTests {
         }
     }
 }
+
+@Suite("Answering a negotiation")
+struct AnsweringTests {
+    let peer = Bench.peer(1)
+
+    @Test("A pair installed as responder marks its peer until it is in use; what waited is sent again")
+    func answered() {
+        var bench = Bench()
+        let actions = bench.machine.answering(peer, now: bench.now)
+        #expect(actions.records.last?.state == .negotiating)
+        #expect(actions.records.last?.isAnswering == true)
+        #expect(actions.starts.isEmpty, "the peer negotiates, not we")
+        #expect(bench.stash(peer, port: 7).isEmpty)
+        let done = bench.established(peer)
+        #expect(done.records.last?.state == .secured)
+        #expect(done.records.last?.isAnswering == false)
+        #expect(done.replays.map(\.flow) == [Bench.flow(peer, 7)])
+    }
+
+    @Test("A pair that never came into use leaves the peer as it was: unknown, or lost when it was secured")
+    func unused() {
+        var bench = Bench()
+        _ = bench.machine.answering(peer, now: bench.now)
+        let gone = bench.machine.handle(.removed(peer, .dead, remainingPairs: 0), now: bench.now)
+        #expect(gone.removals == [peer])
+        #expect(bench.machine.record(peer) == nil)
+
+        _ = bench.established(peer)
+        _ = bench.machine.handle(.removed(peer, .expired, remainingPairs: 0), now: bench.now)
+        #expect(bench.machine.record(peer)?.state == .lost)
+        _ = bench.machine.answering(peer, now: bench.now)
+        #expect(bench.machine.record(peer)?.state == .negotiating)
+        _ = bench.machine.handle(.removed(peer, .dead, remainingPairs: 0), now: bench.now)
+        #expect(bench.machine.record(peer)?.state == .lost)
+        #expect(bench.machine.record(peer)?.isAnswering == false)
+    }
+
+    @Test("A secured peer stays so while it renews its SAs, and a forgotten answer ends by itself")
+    func edges() {
+        var bench = Bench()
+        _ = bench.established(peer)
+        #expect(bench.machine.answering(peer, now: bench.now).isEmpty)
+        #expect(bench.machine.record(peer)?.state == .secured)
+        let other = Bench.peer(2)
+        _ = bench.machine.answering(other, now: bench.now)
+        bench.wait(120)
+        #expect(bench.timer().removals == [other])
+    }
+
+    @Test("Our own negotiation beside the peer's goes on when the peer's pair comes to nothing")
+    func both() {
+        var bench = Bench()
+        _ = bench.negotiate(peer)
+        _ = bench.machine.answering(peer, now: bench.now)
+        _ = bench.machine.handle(.removed(peer, .dead, remainingPairs: 0), now: bench.now)
+        #expect(bench.machine.record(peer)?.state == .negotiating)
+        #expect(bench.established(peer).replays.count == 1)
+    }
+}

@@ -19,7 +19,7 @@ struct ReadingTests {
         #expect(policy.keying == Policy.Keying())
         #expect(policy.preSharedKeys.map(\.file) == ["/etc/ndbpf/psk", "/etc/ndbpf/psk-default"])
         #expect(policy.discovery == Policy.Discovery())
-        #expect(policy.engine == Policy.Engine())
+        #expect(policy.engine.kind == .auto && policy.engine.encapsulation == .udp && policy.engine.aead == .auto)
         #expect(policy.metrics.listen == Endpoint(address("127.0.0.1"), 9466))
     }
 
