@@ -20,13 +20,21 @@ struct Bench: ParsableCommand {
     @Option(help: "Runs of each measurement: 1 to 50.")
     var runs = 5
 
+    @Option(help: "Only this: install so many SA pairs into the kernel, 1 to 1000000.")
+    var saPairs: Int?
+
     func validate() throws {
+        guard (1...1_000_000).contains(saPairs ?? 1) else { throw ValidationError("--sa-pairs is 1 to 1000000") }
         guard (1...60).contains(seconds) else { throw ValidationError("--seconds is 1 to 60") }
         guard (1...50).contains(runs) else { throw ValidationError("--runs is 1 to 50") }
     }
 
     func run() throws {
         func progress(_ text: String) { FileHandle.standardError.write(Data("... \(text)\n".utf8)) }
+        if let saPairs {
+            try report(try SACapacity.measure(pairs: saPairs, progress: progress))
+            return
+        }
         progress("BPF programs")
         let text = "version: 1\nscenario: negotiation-discovery\nauthentication: { pre-shared-keys: [ { remote: any, file: /none } ] }\n"
         let policy = try Policy.parse(text, file: "bench").compiled().abiPolicy(generation: 1)
@@ -42,6 +50,10 @@ struct Bench: ParsableCommand {
                     goal: "<= 2 x bare, both over empty: \((own / floor * 100).rounded() / 100)", reached: own <= 2 * floor))
         }
         figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
+        try report(figures)
+    }
+
+    private func report(_ figures: [Figure]) throws {
         if options.json {
             print(try JSONOutput.text("bench", figures))
             return

@@ -185,6 +185,9 @@ public final class KernelEngine: Engine {
         return found
     }
 
+    /// Of this engine's interface; two, one for each family.
+    public var policyCount: Int { policies().count }
+
     /// After somebody deleted or flushed policies. Without them nd0 drops everything.
     func restorePolicies() -> Bool {
         guard policies().count < 2 else { return false }
