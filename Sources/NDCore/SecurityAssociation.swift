@@ -60,8 +60,11 @@ public struct SecurityAssociation: Sendable {
 
     public init(
         direction: Direction, spi: UInt32, peer: PeerKey, suite: ESPSuite, keymat: SecretBytes,
-        encapsulation: ESPEncapsulation, extendedSequenceNumbers: Bool, replayWindow: Int = 4096
+        encapsulation: ESPEncapsulation, extendedSequenceNumbers: Bool, replayWindow: Int = 4096,
+        lifetime: Span? = nil, lifetimeKilobytes: UInt64? = nil
     ) {
+        self.lifetime = lifetime
+        self.lifetimeKilobytes = lifetimeKilobytes
         self.direction = direction
         self.spi = spi
         self.peer = peer

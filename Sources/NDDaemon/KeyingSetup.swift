@@ -75,8 +75,8 @@ extension NDDiscovery.RemovalReason {
         case .expired: self = .expired
         case .deletedByPeer: self = .deletedByPeer
         case .administrative, .shutdown, .policyChange: self = .deletedLocally
-        case .initialContact, .superseded: self = .replaced
-        case .unconfirmed: self = .dead
+        case .initialContact, .superseded, .rekeyed: self = .replaced
+        case .unconfirmed, .deadPeer: self = .dead
         }
     }
 }

@@ -55,6 +55,8 @@ public struct Established: Sendable {
     public var extendedSequenceNumbers: Bool
     public var inboundSPI: UInt32
     public var outboundSPI: UInt32
+    /// The inbound SPI of the pair that this one replaces.
+    public var rekeyOf: UInt32?
     /// The peer announced Negotiation Discovery.
     public var peerNegotiationDiscovery: Bool
     /// EXCHANGE_INFO: the peer accepts clear inbound connections.
@@ -80,6 +82,10 @@ public enum RemovalReason: String, Sendable, Hashable, CaseIterable {
     case policyChange = "policy_change"
     /// The oldest of more pairs with one peer than `KeyingLimits.pairsPerPeer`.
     case superseded
+    /// Its successor carries the traffic.
+    case rekeyed
+    /// It does not answer (RFC 3706).
+    case deadPeer = "dead_peer"
 }
 
 public enum KeyingFailure: Hashable, Sendable, CustomStringConvertible {

@@ -96,8 +96,10 @@ public struct KeyingConfiguration: Sendable {
     public var retransmission: RetransmissionPolicy
     public var mainModeLifetime: Span
     public var quickModeLifetime: Span
-    /// Offered and reported; the engine counts bytes.
+    /// Offered, and enforced by what engines count.
     public var quickModeLifetimeKilobytes: UInt32?
+    public var rekey = RekeyPolicy()
+    public var deadPeerDetection = DeadPeerDetection()
     public var replayWindow: Int
     public var limits: KeyingLimits
     public var isakmpPort: UInt16

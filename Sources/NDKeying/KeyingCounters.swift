@@ -32,6 +32,7 @@ public enum DropReason: String, Error, Sendable, CaseIterable {
     case sourceLimit = "source_limit"
     case limit
     case rateLimited = "rate_limited"
+    case replayedProbe = "replayed_probe"
     case cryptography
 }
 
@@ -64,6 +65,13 @@ public struct KeyingCounters: Sendable {
         case initialContacts = "initial_contacts"
         case halfOpenExpired = "half_open_expired"
         case collisions
+        case rekeysStarted = "rekeys_started"
+        case rekeysCompleted = "rekeys_completed"
+        case rekeysFailed = "rekeys_failed"
+        case mainModesRekeyed = "main_modes_rekeyed"
+        case deadPeerProbesSent = "dead_peer_probes_sent"
+        case deadPeerProbesReceived = "dead_peer_probes_received"
+        case deadPeers = "dead_peers"
     }
 
     private var values = [Name: UInt64](uniqueKeysWithValues: Name.allCases.map { ($0, 0) })

@@ -276,6 +276,7 @@ let quickModeSuites: [ESPSuite] = [
         } adjustB: {
             $0.quickModeLifetime = .seconds(100_000)
             $0.mainModeLifetime = .seconds(600)
+            $0.rekey = .never
         }
         net.negotiate(a, b)
         net.run(for: .seconds(1))

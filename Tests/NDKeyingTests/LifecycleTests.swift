@@ -115,6 +115,7 @@ import Testing
         let (a, b, net) = established {
             $0.quickModeLifetime = .seconds(100)
             $0.mainModeLifetime = .seconds(300)
+            $0.rekey = .never
         }
         net.run(for: .seconds(98))
         #expect(a.removals.isEmpty && b.removals.isEmpty)
@@ -214,6 +215,7 @@ import Testing
         let (a, b, net) = established {
             $0.limits.pairsPerPeer = 4
             $0.limits.mainModesPerPeer = 2
+            $0.rekey.overlap = .seconds(3600)
         }
         for _ in 0..<10 {
             for id in a.machine.mainModeRecords.keys { a.machine.removeMainMode(id) }

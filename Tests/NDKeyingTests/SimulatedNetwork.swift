@@ -36,16 +36,17 @@ func address(_ text: String) -> IPAddress {
 /// What the engine of a host would hold after the actions so far.
 struct Engine {
     var pairs: [UInt32: SecurityAssociationPair] = [:]
-    /// Outbound SPI in use.
-    var outbound: UInt32?
+    /// Outbound SPIs that may be used, the one in use last.
+    var activated: [UInt32] = []
+    var outbound: UInt32? { activated.last }
 
     mutating func apply(_ action: KeyingAction) {
         switch action {
         case .install(let pair): pairs[pair.inbound.spi] = pair
-        case .activateOutbound(_, let spi): outbound = spi
+        case .activateOutbound(_, let spi): activated.append(spi)
         case .remove(_, let inbound, let out, _):
             pairs[inbound] = nil
-            if outbound == out { outbound = nil }
+            activated.removeAll { $0 == out }
         default: break
         }
     }
@@ -72,6 +73,16 @@ final class SimulatedHost {
     }
     var installs: Int { log.count { if case .install = $0 { true } else { false } } }
     func peer(_ other: SimulatedHost) -> PeerKey { PeerKey(local: address, remote: other.address) }
+}
+
+extension RekeyPolicy {
+    /// SAs end with their time.
+    static var never: RekeyPolicy {
+        var policy = RekeyPolicy()
+        policy.margin = 0
+        policy.leastMargin = Span(nanoseconds: 0)
+        return policy
+    }
 }
 
 func testConfiguration(key: String? = "nd-test-psk-0123456789") -> KeyingConfiguration {

@@ -59,6 +59,7 @@ extension KeyingMachine {
 
     private mutating func receiveNotify(_ notify: NotificationPayload, _ mode: MainMode) {
         counters.count(.notifiesReceived)
+        if receiveLiveness(notify, mainModeRecords[mode.id] ?? mode) { return }
         guard notify.type.isError else { return }
         event(
             .info, "notify.received", "\(mode.remote) says \(notify.type)", mode.addresses)
@@ -82,6 +83,11 @@ extension KeyingMachine {
                 guard let pair = pairs[spi], named.contains(pair.result.outboundSPI),
                     pair.established.identity == mode.association?.identity
                 else { continue }
+                // Who deletes the old pair uses the new one, message 3 or not.
+                let following = (peers[mode.addresses]?.pairs ?? []).drop { $0 != spi }.dropFirst().filter {
+                    pairs[$0]?.peer == pair.peer
+                }
+                if let newest = following.last, following.allSatisfy({ pairs[$0]?.confirmed == false }) { confirm(newest) }
                 removePair(spi, .deletedByPeer)
             }
         case (ProtocolID.isakmp, 16):

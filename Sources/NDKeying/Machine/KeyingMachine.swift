@@ -64,6 +64,7 @@ public struct KeyingMachine: Sendable {
                 case .quickMode(let id): machine.quickModeTimer(id)
                 case .negotiation(let peer): machine.negotiationTimer(peer)
                 case .pair(let spi): machine.pairTimer(spi)
+                case .liveness(let addresses): machine.livenessTimer(addresses)
                 }
             }
         }
@@ -101,6 +102,35 @@ public struct KeyingMachine: Sendable {
             guard let pair = machine.pairs[spi], !pair.confirmed else { return }
             machine.confirm(spi)
         }
+    }
+
+    /// Renews the SAs with a peer now; nothing happens without any.
+    public mutating func rekey(_ peer: PeerKey, now: Instant) -> [KeyingAction] {
+        run(now) { $0.beginRekey(peer) }
+    }
+
+    /// A limit of an SA is near; the SPI is of either direction.
+    public mutating func softExpired(spi: UInt32, now: Instant) -> [KeyingAction] {
+        run(now) { $0.limitReached(spi, hard: false) }
+    }
+
+    /// An SA has ended, or can't be used any more; the SPI is of either direction.
+    public mutating func hardExpired(spi: UInt32, now: Instant) -> [KeyingAction] {
+        run(now) { $0.limitReached(spi, hard: true) }
+    }
+
+    /// What passed through the pairs, every few seconds: drives liveness, limits of bytes, and the end
+    /// of pairs that have successors.
+    public mutating func traffic(_ samples: [TrafficSample], now: Instant) -> [KeyingAction] {
+        run(now) { machine in
+            machine.observe(samples)
+            for sample in samples { machine.sample(sample) }
+        }
+    }
+
+    /// A pair that a kernel kept over a restart of the daemon.
+    public mutating func adopt(_ pair: AdoptedPair, now: Instant) -> [KeyingAction] {
+        run(now) { $0.adoptPair(pair) }
     }
 
     /// Removes the peer's pairs and its negotiation, telling the peer. Without pairs left to that

@@ -5,7 +5,7 @@ extension KeyingMachine {
     // MARK: Time
 
     mutating func schedule(_ mode: MainMode) {
-        let at = [mode.transmission?.next, mode.expires].compactMap { $0 }.min()
+        let at = [mode.transmission?.next, mode.expires, mode.rekeyAt].compactMap { $0 }.min()
         if let at { timers.set(.mainMode(mode.id), at) } else { timers.cancel(.mainMode(mode.id)) }
     }
 
@@ -21,6 +21,7 @@ extension KeyingMachine {
             }
             return
         }
+        if let at = mode.rekeyAt, at <= now { return rekeyMainMode(mode) }
         guard var transmission = mode.transmission, transmission.next <= now else { return schedule(mode) }
         if let hint = mode.hint { return failMainMode(id, hint) }
         if mode.isUnanswered {
@@ -40,6 +41,38 @@ extension KeyingMachine {
         counters.count(.retransmissionsSent)
         transmit(transmission.message, from: mode.local, to: mode.remote)
         schedule(mode)
+    }
+
+    /// A new ISAKMP SA before the old one ends, where pairs will need one.
+    private mutating func rekeyMainMode(_ old: MainMode) {
+        var mode = old
+        mode.rekeyAt = nil
+        mainModeRecords[mode.id] = mode
+        schedule(mode)
+        guard let index = peers[mode.addresses], let spi = index.pairs.last, let peer = pairs[spi]?.peer,
+            usableMainMode(mode.addresses)?.id == mode.id,
+            !index.mainModes.contains(where: { mainModeRecords[$0]?.isNegotiating == true })
+        else { return }
+        counters.count(.mainModesRekeyed)
+        _ = startMainMode(PeerKey(local: peer.local, remote: peer.remote))
+    }
+
+    /// Whoever made the new one deletes the old ones, a little later: an exchange may be under way there.
+    /// Their pairs live on (RFC 2408 §5.15 ends only what is named).
+    mutating func replaceMainModes(with mode: MainMode, _ identity: AuthenticatedIdentity) {
+        for id in peers[mode.addresses]?.mainModes ?? [] where id != mode.id {
+            // Of two that crossed both stay: each side would delete the other's.
+            guard var old = mainModeRecords[id], old.association?.identity == identity,
+                let established = old.established, established < mode.started
+            else { continue }
+            old.rekeyAt = nil
+            if mode.role == .initiator {
+                let soon = now.advanced(by: configuration.limits.exchangeRetention)
+                old.expires = min(old.expires ?? soon, soon)
+            }
+            mainModeRecords[id] = old
+            schedule(old)
+        }
     }
 
     func peerMainModeUnderWay(_ addresses: AddressPair) -> Bool {

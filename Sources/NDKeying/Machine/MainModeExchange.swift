@@ -126,7 +126,10 @@ extension KeyingMachine {
             mode.phase = .established(association)
             mode.transmission = nil
             mode.established = now
-            mode.expires = now.advanced(by: association.lifetime.span(own: configuration.mainModeLifetime))
+            let lifetime = association.lifetime.span(own: configuration.mainModeLifetime)
+            mode.expires = now.advanced(by: lifetime)
+            let lead = configuration.rekey.lead(lifetime, mode.role, fraction: randomFraction())
+            mode.rekeyAt = now.advanced(by: Span(nanoseconds: lifetime.nanoseconds - min(lead.nanoseconds, lifetime.nanoseconds)))
             mainModeRecords[mode.id] = mode
             mainModeEstablished(mode, association, step)
         }
@@ -148,6 +151,7 @@ extension KeyingMachine {
             .info, "main-mode.established",
             "main mode with \(mode.remote) established as \(mode.role.rawValue), \(association.suite), "
                 + "identity \(association.identity)", mode.addresses)
+        replaceMainModes(with: mode, association.identity)
         limitMainModes(mode.addresses, association.identity)
         continueNegotiations(after: mode)
     }

@@ -3,18 +3,23 @@ import NDWire
 
 /// What `negotiate` asked for, independent of which side's exchange brings it about.
 extension KeyingMachine {
-    mutating func beginNegotiation(_ peer: PeerKey) {
-        guard negotiations[peer] == nil else { return }
+    mutating func beginNegotiation(_ peer: PeerKey, rekeyOf: UInt32? = nil) {
+        guard negotiations[peer] == nil else {
+            // Somebody waits for what was only a renewal.
+            if rekeyOf == nil { negotiations[peer]?.rekeyOf = nil }
+            return
+        }
         counters.count(.negotiationsStarted)
         guard negotiations.count < configuration.limits.negotiations else {
             counters.count(.negotiationsFailed)
             drop(.limit)
-            actions.append(.failed(peer: peer, reason: .limit))
+            if rekeyOf == nil { actions.append(.failed(peer: peer, reason: .limit)) }
             return
         }
         let addresses = AddressPair(peer)
         let soon = now.advanced(by: configuration.retransmission.firstInterval)
-        negotiations[peer] = Negotiation(peer: peer, started: now, step: .awaitingPeer(until: soon))
+        negotiations[peer] = Negotiation(
+            peer: peer, started: now, step: .awaitingPeer(until: soon), rekeyOf: rekeyOf)
         updatePeer(addresses) { $0.negotiations.append(peer) }
         // What the peer negotiates serves the plain context only.
         if peer.context == 0, isPeerNegotiating(addresses) {
@@ -106,8 +111,15 @@ extension KeyingMachine {
     }
 
     mutating func failNegotiation(_ peer: PeerKey, _ reason: KeyingFailure) {
-        guard forgetNegotiation(peer) != nil else { return }
+        guard let negotiation = forgetNegotiation(peer) else { return }
         counters.count(.negotiationsFailed)
+        if negotiation.rekeyOf != nil {
+            counters.count(.rekeysFailed)
+            event(
+                .warning, "rekey.failed", "no new SAs with \(peer.remote): \(reason); the old ones are used until they end",
+                AddressPair(peer))
+            return
+        }
         event(.info, "negotiation.failed", "negotiation with \(peer) failed: \(reason)", AddressPair(peer))
         actions.append(.failed(peer: peer, reason: reason))
     }
@@ -115,7 +127,8 @@ extension KeyingMachine {
     /// A pair with the peer is in use, whoever began: nothing is left to be asked for.
     mutating func satisfyNegotiations(_ pair: Pair) {
         let addresses = AddressPair(pair.peer)
-        for peer in peers[addresses]?.negotiations ?? [] where peer == pair.peer || pair.role == .responder {
+        for peer in peers[addresses]?.negotiations ?? []
+        where peer == pair.peer || (pair.role == .responder && !peer.isForFragments) {
             guard let negotiation = forgetNegotiation(peer) else { continue }
             counters.count(.negotiationsSucceeded)
             switch negotiation.step {

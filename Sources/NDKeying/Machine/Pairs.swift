@@ -34,7 +34,8 @@ extension KeyingMachine {
                 direction: direction, spi: spi, peer: quick.peer, suite: result.parameters.suite,
                 keymat: keymat, encapsulation: encapsulation,
                 extendedSequenceNumbers: result.parameters.extendedSequenceNumbers,
-                replayWindow: configuration.replayWindow)
+                replayWindow: configuration.replayWindow, lifetime: result.lifetime,
+                lifetimeKilobytes: result.kilobytes)
         }
         if let log = configuration.keyLog {
             log(
@@ -58,8 +59,10 @@ extension KeyingMachine {
         guard var pair = pairs[spi] else { return }
         pair.confirmed = true
         pair.expires = pair.created.advanced(by: pair.result.lifetime)
+        pair.rekeyAt = rekeyTime(pair)
         pairs[spi] = pair
-        timers.set(.pair(spi), pair.expires)
+        schedulePair(spi)
+        let (replaced, isUsed) = succeed(spi)
         if var quick = quickModeRecords[pair.quickMode] {
             // The responder still answers a repeated message 1 or takes a late message 3.
             quick.transmission = nil
@@ -67,8 +70,9 @@ extension KeyingMachine {
             timers.set(.quickMode(quick.id), now.advanced(by: configuration.limits.exchangeRetention))
         }
         counters.count(.quickModesEstablished)
-        actions.append(.activateOutbound(peer: pair.peer, spi: pair.result.outboundSPI))
+        if isUsed { actions.append(.activateOutbound(peer: pair.peer, spi: pair.result.outboundSPI)) }
         var established = pair.established
+        established.rekeyOf = replaced
         if pair.role == .responder {
             established.elapsed = Span(
                 nanoseconds: established.elapsed.nanoseconds &+ now.since(pair.created).nanoseconds)
@@ -79,6 +83,11 @@ extension KeyingMachine {
 
     mutating func pairTimer(_ spi: UInt32) {
         guard let pair = pairs[spi] else { return }
+        if now < pair.expires {
+            if let at = pair.retireAt, at <= now { return retirePair(spi) }
+            if let at = pair.rekeyAt, at <= now { return rekeyPair(spi) }
+            return schedulePair(spi)
+        }
         sendDelete(spi)
         removePair(spi, pair.confirmed ? .expired : .unconfirmed)
     }
@@ -96,6 +105,7 @@ extension KeyingMachine {
         timers.cancel(.pair(spi))
         updatePeer(AddressPair(pair.peer)) { $0.pairs.removeAll { $0 == spi } }
         removeQuickMode(pair.quickMode)
+        restorePredecessors(of: spi, followedBy: pair.successor, AddressPair(pair.peer))
         counters.count(.pairsRemoved)
         actions.append(
             .remove(

@@ -175,15 +175,22 @@ extension KeyingMachine {
 
     /// The peer's quick mode says nothing of our contexts: it is taken for the one that is wanted.
     private func peerKey(_ addresses: AddressPair) -> PeerKey {
-        let wanted = (peers[addresses]?.negotiations ?? []).map(\.context).min()
+        let wanted = (peers[addresses]?.negotiations ?? []).filter { !$0.isForFragments }.map(\.context).min()
         return PeerKey(local: addresses.local, remote: addresses.remote, context: wanted ?? 0)
     }
 
     /// A verified message from other ports moves the peer (RFC 3947 §4, §6).
     mutating func followPorts(_ mode: MainMode, _ arrival: Arrival) {
+        heard(mode.addresses)
         guard mode.local != arrival.local || mode.remote != arrival.remote else { return }
         mainModeRecords[mode.id]?.local = arrival.local
         mainModeRecords[mode.id]?.remote = arrival.remote
+        guard mode.local.port == arrival.local.port, arrival.local.port == configuration.natTraversalPort else { return }
+        // A NAT gave the peer another port: its installed SAs send to the old one.
+        for spi in peers[mode.addresses]?.pairs ?? []
+        where pairs[spi]?.established.identity == mode.association?.identity && pairs[spi]?.encapsulation != .native {
+            rekeyPair(spi)
+        }
     }
 
     // MARK: Simultaneous start
@@ -199,7 +206,8 @@ extension KeyingMachine {
     }
 
     private func ownOffers(_ addresses: AddressPair) -> [(QuickMode, MainMode)] {
-        (peers[addresses]?.negotiations ?? []).compactMap {
+        // A pair for whole datagrams is wanted besides whatever the peer begins.
+        (peers[addresses]?.negotiations ?? []).filter { !$0.isForFragments }.compactMap {
             guard case .quickMode(let id)? = negotiations[$0]?.step, let quick = quickModeRecords[id],
                 case .offered = quick.phase, let mode = mainModeRecords[id.mainMode]
             else { return nil }

@@ -81,6 +81,11 @@ struct MainMode: Sendable {
     /// Deleted by the peer: no new exchanges, but deletes of its pairs are still honoured
     /// ([MS-IKEE] §3.8).
     var closing = false
+    /// Established: when it is renewed while pairs need it.
+    var rekeyAt: Instant?
+    /// The last R-U-THERE of the peer's, and of ours: numbers begin at random and count on (RFC 3706 §6.2).
+    var lastProbe: UInt32?
+    var ownProbe: UInt32?
     var messageIDs = MessageIDHistory()
     /// Phase-2 exchanges that are remembered.
     var quickModes: Set<UInt32> = []
@@ -166,6 +171,19 @@ struct Pair: Sendable {
     var confirmed: Bool
     /// Unconfirmed: when we stop waiting. Confirmed: end of life.
     var expires: Instant
+    /// When a successor is negotiated.
+    var rekeyAt: Instant?
+    /// The pair that took over.
+    var successor: UInt32?
+    /// We replaced it: when it goes, traffic or not.
+    var retireAt: Instant?
+    var sample: TrafficSample?
+
+    /// Which of two concurrent pairs stays: the lower. Both ends have the same two SPIs.
+    var rank: UInt64 {
+        let (a, b) = (UInt64(result.inboundSPI), UInt64(result.outboundSPI))
+        return max(a, b) << 32 | min(a, b)
+    }
 }
 
 /// What `negotiate` asked for, until it is established or failed.
@@ -182,6 +200,8 @@ struct Negotiation: Sendable {
     var step: Step
     /// The stale main-mode SA was already replaced once.
     var restarted = false
+    /// The pair to be replaced; nobody waits for the result then.
+    var rekeyOf: UInt32?
 }
 
 /// Everything that concerns one pair of addresses.
@@ -189,6 +209,7 @@ struct PeerIndex: Sendable {
     var mainModes: [MainModeID] = []
     var pairs: [UInt32] = []
     var negotiations: [PeerKey] = []
+    var liveness: Liveness?
 
     var isEmpty: Bool { mainModes.isEmpty && pairs.isEmpty && negotiations.isEmpty }
 }
@@ -198,4 +219,5 @@ enum TimerKey: Hashable, Sendable {
     case quickMode(QuickModeID)
     case negotiation(PeerKey)
     case pair(UInt32)
+    case liveness(AddressPair)
 }

@@ -29,7 +29,9 @@ struct ProposalAnswered: MainModeReceiver {
                 initiatorCookie: agreed.cookies.initiator, responderCookie: responderCookie,
                 exchangeType: .mainMode),
             payloads: [.securityAssociation(choice.answer)]
-                + (natTraversal + [.negotiationDiscovery]).map { .vendorID($0.bytes) })
+                + (natTraversal + [.negotiationDiscovery]
+                    + (context.configuration.deadPeerDetection.enabled ? [.deadPeerDetection] : []))
+                .map { .vendorID($0.bytes) })
         return (ProposalAnswered(agreed: agreed), reply.encode())
     }
 

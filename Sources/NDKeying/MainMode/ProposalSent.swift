@@ -20,6 +20,7 @@ struct ProposalSent: MainModeReceiver {
         sa = MainModeProposal.offer(configuration)
         vendorIDs =
             NATTraversal.offered(configuration, local) + [.negotiationDiscovery]
+            + (configuration.deadPeerDetection.enabled ? [.deadPeerDetection] : [])
             + (initialContact ? [.initialContact] : [])
     }
 

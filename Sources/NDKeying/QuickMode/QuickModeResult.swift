@@ -14,6 +14,18 @@ struct QuickModeResult: Sendable {
     var inboundKeymat: SecretBytes
     var outboundKeymat: SecretBytes
 
+    /// Of a pair whose keys only the kernel has.
+    init(adopted parameters: QuickModeProposal.Parameters, lifetime: Span, inboundSPI: UInt32, outboundSPI: UInt32) {
+        self.parameters = parameters
+        self.lifetime = lifetime
+        peerBoundary = false
+        guaranteeEncryption = false
+        self.inboundSPI = inboundSPI
+        self.outboundSPI = outboundSPI
+        inboundKeymat = SecretBytes([])
+        outboundKeymat = SecretBytes([])
+    }
+
     init(
         _ choice: QuickModeProposal.Choice, configuration: KeyingConfiguration, association: ISAKMPAssociation,
         inboundSPI: UInt32, initiatorNonce: [UInt8], responderNonce: [UInt8], sharedSecret: SecretBytes?,
