@@ -28,6 +28,8 @@ final class ControlPlane: @unchecked Sendable {
     private var timer: Scheduled<Void>?
     /// Inbound SPIs whose outbound twin is in use; read by engine threads.
     private let confirmed = Locked(Set<UInt32>())
+    /// Read by the traffic sampler.
+    private let waiting = Locked(false)
     private var stopped = false
     private var lastCounts: [UInt32: UInt64] = [:]
 
@@ -52,9 +54,29 @@ final class ControlPlane: @unchecked Sendable {
     // MARK: what comes in
 
     func adopt() {
+        let now = Instant.now()
         let found = datapath.peers.entries().map { (peer: $0.key.key, record: PeerRecord($0.value)) }
-        perform(discovery.adopt(found, now: .now()))
-        if !found.isEmpty { log.info("took over \(found.count) peers of an earlier daemon") }
+        let surviving = engine.adopted()
+        for pair in surviving {
+            pairs[pair.peer, default: []].insert(pair.inboundSPI)
+            confirmed.withLock { _ = $0.insert(pair.inboundSPI) }
+        }
+        perform(discovery.adopt(found, now: now, hasSA: { self.pairs[$0] != nil }))
+        for peer in pairs.keys where discovery.record(peer) == nil {
+            perform(discovery.established(peer, isBoundary: false, now: now))
+        }
+        for pair in surviving {
+            perform(
+                keying.adopt(
+                    AdoptedPair(
+                        peer: pair.peer, inboundSPI: pair.inboundSPI, outboundSPI: pair.outboundSPI, suite: pair.suite,
+                        encapsulation: pair.encapsulation,
+                        extendedSequenceNumbers: pair.extendedSequenceNumbers, age: pair.age,
+                        remaining: pair.remaining), now: now))
+        }
+        if !found.isEmpty || !surviving.isEmpty {
+            log.info("took over \(found.count) peers and \(surviving.count) pairs of SAs of an earlier daemon")
+        }
         rearm()
     }
 
@@ -103,21 +125,46 @@ final class ControlPlane: @unchecked Sendable {
         _ = done.wait(timeout: .now() + 0.2)
     }
 
-    func sequenceExhausted(_ peer: PeerKey) {
-        log.warning("sequence numbers of the SA with \(peer.remote) run out: negotiating anew")
-        perform(keying.delete(peer, reason: .expired, now: .now()))
-        rearm()
-    }
-
-    /// A limit of an SA is near.
+    /// A limit of an SA is near: time, bytes, sequence numbers.
     func softExpired(spi: UInt32, peer: PeerKey) {
-        log.debug("the SA \(spi) with \(peer.remote) nears a limit")
+        guard !stopped else { return }
+        log.info("an SA with \(peer.remote) nears a limit: renewing it")
+        perform(keying.softExpired(spi: spi, now: .now()))
+        rearm()
     }
 
     /// The kernel, or somebody else on this host, ended an SA of ours.
     func expired(spi: UInt32, peer: PeerKey) {
-        perform(keying.delete(peer, reason: .expired, now: .now()))
+        guard !stopped else { return }
+        log.warning("an SA with \(peer.remote) is gone from the engine")
+        perform(keying.hardExpired(spi: spi, now: .now()))
         rearm()
+    }
+
+    /// Whether a pair waits for its first packet behind an engine that doesn't announce it.
+    var awaitsFirstPacket: Bool { waiting.withLock { $0 } }
+
+    /// Packets and bytes by SPI.
+    func traffic(inbound: [UInt32: (UInt64, UInt64)], outbound: [UInt32: (UInt64, UInt64)]) {
+        guard !stopped else { return }
+        perform(
+            keying.traffic(
+                keying.quickModes.map { mode in
+                    let (inPackets, inBytes) = inbound[mode.inboundSPI] ?? (0, 0)
+                    let (outPackets, outBytes) = outbound[mode.outboundSPI] ?? (0, 0)
+                    return TrafficSample(
+                        inboundSPI: mode.inboundSPI, inboundPackets: inPackets, inboundBytes: inBytes,
+                        outboundPackets: outPackets, outboundBytes: outBytes)
+                }, now: .now()))
+        rearm()
+    }
+
+    /// Renews the SAs with one peer, or all; returns how many peers that were.
+    func rekey(remote: IPAddress?) -> Int {
+        let due = pairs.keys.filter { remote == nil || $0.remote == remote }
+        for peer in due { perform(keying.rekey(peer, now: .now())) }
+        rearm()
+        return due.count
     }
 
     /// A packet went into nd0 and found no SA: BPF believes in one that is gone.
@@ -281,6 +328,10 @@ final class ControlPlane: @unchecked Sendable {
     }
 
     private func rearm() {
+        if engine.kind == .kernel {
+            let unconfirmed = keying.hasUnconfirmedPairs
+            waiting.withLock { $0 = unconfirmed }
+        }
         timer?.cancel()
         timer = nil
         guard !stopped, let next = [keying.nextDeadline, discovery.nextTimer].compactMap({ $0 }).min() else { return }

@@ -8,12 +8,12 @@ public struct ControlRequest: Codable, Sendable {
     public static let mostBytes = 4096
 
     public enum Verb: String, Codable, Sendable {
-        case status, sas, keying, monitor, delete
+        case status, sas, keying, monitor, delete, rekey
     }
 
     public var version = ControlRequest.version
     public var verb: Verb
-    /// For `delete`: the peer whose SAs go; nil means all.
+    /// For `delete` and `rekey`: the peer; nil means all.
     public var remote: String?
 
     public init(_ verb: Verb, remote: String? = nil) {
@@ -37,6 +37,8 @@ public struct ControlAnswer: Codable, Sendable {
     public var keying: KeyingReport?
     public var event: MonitorEvent?
     public var deleted: Int?
+    /// Peers whose SAs are being renewed.
+    public var rekeyed: Int?
 
     public init() {}
 }

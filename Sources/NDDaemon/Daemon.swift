@@ -199,6 +199,8 @@ public final class Daemon: Service, @unchecked Sendable {
         let keepalive = loop.scheduleRepeatedTask(initialDelay: .seconds(20), delay: .seconds(20)) { _ in
             control.sendKeepalives()
         }
+        let sampler = TrafficSampler(engine: engine, control: control)
+        sampler.start()
         let idle = compiled.idle.nanoseconds
         let tcpIdle = compiled.tcpIdle.nanoseconds
         let sweep = serving.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
@@ -227,6 +229,7 @@ public final class Daemon: Service, @unchecked Sendable {
         retry.cancel()
         sweep.cancel()
         keepalive.cancel()
+        sampler.stop()
         try await loop.submit { control.shutdown() }.get()
         // The deletes are on their way through the same loop.
         try? await Task.sleep(for: .milliseconds(50))
@@ -299,7 +302,7 @@ private final class EngineRelay: EngineEvents, @unchecked Sendable {
 
     func sequenceExhausted(spi: UInt32, peer: PeerKey) {
         guard let control = controlPlane else { return }
-        loop.execute { control.sequenceExhausted(peer) }
+        loop.execute { control.softExpired(spi: spi, peer: peer) }
     }
 
     func softExpired(spi: UInt32, peer: PeerKey) {

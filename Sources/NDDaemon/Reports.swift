@@ -31,19 +31,18 @@ struct Reports: @unchecked Sendable {
             case .status: answer.status = status()
             case .sas: answer.sas = securityAssociations()
             case .keying: answer.keying = keying()
-            case .delete:
-                var remote: IPAddress?
-                if let text = request.remote {
-                    guard let address = IPAddress(text) else {
-                        throw NDError("control.address", "'\(text)' is no IP address")
-                    }
-                    remote = address
-                }
-                answer.deleted = control.delete(remote: remote)
+            case .delete: answer.deleted = control.delete(remote: try Self.remote(request))
+            case .rekey: answer.rekeyed = control.rekey(remote: try Self.remote(request))
             case .monitor: break
             }
             return answer
         }
+    }
+
+    private static func remote(_ request: ControlRequest) throws -> IPAddress? {
+        guard let text = request.remote else { return nil }
+        guard let address = IPAddress(text) else { throw NDError("control.address", "'\(text)' is no IP address") }
+        return address
     }
 
     private func status() -> StatusReport {

@@ -48,14 +48,36 @@ struct SAs: ParsableCommand {
     @Option(help: "Delete the SAs with this peer (an address, or `all`). Secured flows are latched until a new negotiation succeeds.")
     var delete: String?
 
+    @Option(help: "Renew the SAs with this peer (an address, or `all`) now, without a gap.")
+    var rekey: String?
+
+    func validate() throws {
+        guard delete == nil || rekey == nil else { throw ValidationError("--delete and --rekey exclude each other") }
+    }
+
     func run() throws {
         let instance = try Instance(options.instance)
         let client = try ControlClient(path: instance.controlSocket, instance: instance.name)
-        if let delete {
-            guard delete == "all" || IPAddress(delete) != nil else {
-                throw NDError("usage.address", "'\(delete)' is no IP address", hint: "an address, or `all`")
+        func peer(_ text: String) throws -> String? {
+            guard text == "all" || IPAddress(text) != nil else {
+                throw NDError("usage.address", "'\(text)' is no IP address", hint: "an address, or `all`")
             }
-            let count = try client.ask(ControlRequest(.delete, remote: delete == "all" ? nil : delete)).deleted ?? 0
+            return text == "all" ? nil : text
+        }
+        if let rekey {
+            let count = try client.ask(ControlRequest(.rekey, remote: try peer(rekey))).rekeyed ?? 0
+            if options.json {
+                print(try JSONOutput.text("rekeyed", count))
+            } else {
+                print(
+                    count == 0
+                        ? "no SA pair with \(rekey); nothing was changed"
+                        : "renewing the SAs with \(count) peers; `ndbpf sas` shows the old ones until traffic has moved")
+            }
+            return
+        }
+        if let delete {
+            let count = try client.ask(ControlRequest(.delete, remote: try peer(delete))).deleted ?? 0
             if options.json {
                 print(try JSONOutput.text("deleted", count))
             } else {

@@ -15,6 +15,8 @@ public struct KeyingMachine: Sendable {
     var ownInitiatorCookies: Set<UInt64> = []
     var quickModeRecords: [QuickModeID: QuickMode] = [:]
     var pairs: [UInt32: Pair] = [:]
+    /// How many of them are not confirmed.
+    var unconfirmedPairs = 0
     /// Inbound SPIs of quick modes under way.
     var reservedSPIs: Set<UInt32> = []
     var negotiations: [PeerKey: Negotiation] = [:]

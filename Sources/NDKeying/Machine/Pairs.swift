@@ -25,6 +25,7 @@ extension KeyingMachine {
             result: result, encapsulation: encapsulation, established: established, created: now,
             confirmed: false, expires: now.advanced(by: configuration.limits.halfOpenTimeout))
         pairs[result.inboundSPI] = pair
+        unconfirmedPairs += 1
         updatePeer(AddressPair(quick.peer)) { $0.pairs.append(result.inboundSPI) }
         timers.set(.pair(result.inboundSPI), pair.expires)
         func direction(
@@ -57,6 +58,7 @@ extension KeyingMachine {
     /// The peer is known to have its inbound SA: sending begins.
     mutating func confirm(_ spi: UInt32) {
         guard var pair = pairs[spi] else { return }
+        if !pair.confirmed { unconfirmedPairs -= 1 }
         pair.confirmed = true
         pair.expires = pair.created.advanced(by: pair.result.lifetime)
         pair.rekeyAt = rekeyTime(pair)
@@ -102,6 +104,7 @@ extension KeyingMachine {
 
     mutating func removePair(_ spi: UInt32, _ reason: RemovalReason) {
         guard let pair = pairs.removeValue(forKey: spi) else { return }
+        if !pair.confirmed { unconfirmedPairs -= 1 }
         timers.cancel(.pair(spi))
         updatePeer(AddressPair(pair.peer)) { $0.pairs.removeAll { $0 == spi } }
         removeQuickMode(pair.quickMode)

@@ -18,6 +18,9 @@ extension KeyingMachine {
         }
     }
 
+    /// A responder's pair waits for message 3 or a packet.
+    public var hasUnconfirmedPairs: Bool { unconfirmedPairs > 0 }
+
     /// The installed pairs, in no particular order.
     public var quickModes: [QuickModeStatus] {
         pairs.values.map { pair in
