@@ -36,7 +36,13 @@ bench-deps: deps
 
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o ## compile the BPF programs
+# What the binary carries.
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
+
+bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
+	@mkdir -p bpf/build
+	tar --format=ustar --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime=@0 \
+		-cf $@ -C Tests/Scenarios $(notdir $(wildcard Tests/Scenarios/*.yaml))
 
 bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 	@mkdir -p bpf/build

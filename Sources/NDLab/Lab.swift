@@ -32,8 +32,16 @@ public final class Lab: @unchecked Sendable {
     private var daemons: [DaemonProcess] = []
     var daemonProcesses: [DaemonProcess] { daemons }
 
+    /// The hosts of the picture: each has its address in every lab, whichever others there are.
+    public static let usualHosts = ["alpha", "beta", "gamma", "delta"]
+
+    /// Namespaces and interfaces are named after it.
+    public static func isHostName(_ name: String) -> Bool {
+        (1...8).contains(name.utf8.count) && name.utf8.allSatisfy { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) }
+    }
+
     /// `tag` keeps labs of one process apart; mtu is every interface's.
-    public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma", "delta"], mtu: Int = 1500) throws {
+    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500) throws {
         guard geteuid() == 0 else {
             throw NDError(
                 "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")
@@ -41,7 +49,10 @@ public final class Lab: @unchecked Sendable {
         prefix = "nd\(getpid())\(tag)"
         directory = "/tmp/\(prefix)"
         var made: [Host] = []
-        for (index, name) in names.enumerated() {
+        var strangers = Self.usualHosts.count
+        for name in names {
+            let index = Self.usualHosts.firstIndex(of: name) ?? strangers
+            if index == strangers { strangers += 1 }
             guard let ipv4 = IPAddress("10.77.0.\(index + 1)"), let ipv6 = IPAddress("fd77::\(index + 1)") else {
                 throw NDError("lab.addresses", "bad host number \(index)")
             }
