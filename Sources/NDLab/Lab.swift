@@ -201,7 +201,7 @@ public final class Lab: @unchecked Sendable {
 
     /// A namespace's end takes everything of ndbpf's away but this.
     private static func isLoaded(_ host: Host) -> Bool {
-        ["/sys/fs/bpf/ndbpf/\(host.instance)", "/run/ndbpf/\(host.instance)"].contains { access($0, F_OK) == 0 }
+        ["/sys/fs/bpf/ndbpf", "/run/ndbpf"].contains { access("\($0)/\(host.instance)", F_OK) == 0 }
     }
 
     /// The ndbpf binary: this process itself, or the one that the environment names (tests).
