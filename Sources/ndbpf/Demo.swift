@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import NDCore
+import NDEngine
 import NDLab
 import NDTelemetry
 
@@ -18,6 +19,9 @@ struct Demo: ParsableCommand {
     @Flag(help: "List the scenarios.")
     var list = false
 
+    @Flag(help: "Play every scenario with all its variations.")
+    var all = false
+
     @Option(name: .customLong("scenario"), help: ArgumentHelp("Play a file; can be repeated.", valueName: "file"))
     var files: [String] = []
 
@@ -27,6 +31,9 @@ struct Demo: ParsableCommand {
     @Option(help: "Megabytes of the transfer that is upgraded in flight: 1 to 10000.")
     var megabytes: Int?
 
+    @Option(name: .customLong("set"), help: ArgumentHelp("Give a variable of the files another value; can be repeated.", valueName: "variable=value"))
+    var variables: [String] = []
+
     @Flag(help: "This machine is emulated: limits stretch by their guest-factor.")
     var guest = false
 
@@ -35,21 +42,31 @@ struct Demo: ParsableCommand {
 
     func validate() throws {
         guard (1...10_000).contains(megabytes ?? 1) else { throw ValidationError("--megabytes is 1 to 10000") }
+        guard variables.allSatisfy({ $0.contains("=") }) else { throw ValidationError("--set takes VARIABLE=VALUE") }
+        guard !all || (names.isEmpty && files.isEmpty) else { throw ValidationError("--all and named scenarios exclude each other") }
     }
 
     func run() throws {
-        var conditions = RunConditions(engine: engine, guest: guest)
+        // The files say what holds with which engine, so it has to be known which one it is.
+        let kernelWorks = engine == .auto && !list && KernelProbe.run().allSatisfy { $0.failure == nil }
+        var conditions = RunConditions(
+            engine: engine == .auto ? (kernelWorks ? .kernel : .user) : engine, guest: guest)
+        for setting in variables {
+            let parts = setting.split(separator: "=", maxSplits: 1).map(String.init)
+            if parts.count == 2 { conditions.variables[parts[0]] = parts[1] }
+        }
         if let megabytes { conditions.variables["megabytes"] = "\(megabytes)" }
         if list { return try printList(conditions) }
         let chosen = try scenarios(conditions)
         let json = options.json
         let say: @Sendable (String) -> Void = { line in if !json { print(line) } }
+        say("engine: \(conditions.engine.rawValue)")
         say("alpha 10.77.0.1   beta 10.77.0.2   gamma 10.77.0.3   delta 10.77.0.4")
         say("      fd77::1          fd77::2           fd77::3           fd77::4")
         say("   eth0 ------------- eth0 ------------- eth0 ------------- eth0     (one wire)")
         say("   ndbpf              ndbpf              plain host         plain host")
         let checks = Story(conditions: conditions, logs: logs, say: say).tell(
-            chosen, firstCaseOnly: names.isEmpty && files.isEmpty)
+            chosen, firstCaseOnly: names.isEmpty && files.isEmpty && !all)
         let failed = checks.filter { !$0.passed }
         if json {
             print(try JSONOutput.text("demo", checks))
@@ -66,7 +83,7 @@ struct Demo: ParsableCommand {
             return try names.map { try ScenarioCatalog.scenario($0, conditions: conditions) }
                 + files.map { try ScenarioFile.load(path: $0, conditions: conditions) }
         }
-        return try ScenarioCatalog.all(conditions: conditions).filter { $0.chapter != nil }
+        return try ScenarioCatalog.all(conditions: conditions).filter { all || $0.chapter != nil }
     }
 
     private struct Entry: Encodable {

@@ -43,7 +43,7 @@ struct HostReader {
         }
         guard
             let ndbpf = section.mapping(
-                "ndbpf", keys: ["scenario", "negative-cache", "encapsulation", "tries", "metrics", "extra"])
+                "ndbpf", keys: ["scenario", "negative-cache", "clear-grace", "encapsulation", "tries", "metrics", "extra"])
         else { return plan }
         var policy = LabPolicy()
         policy.engine = conditions.engine.rawValue
@@ -51,6 +51,7 @@ struct HostReader {
         policy.encapsulation = ndbpf.choice("encapsulation", default: Policy.Engine.Encapsulation.udp).rawValue
         policy.tries = ndbpf.integer("tries", in: 1...20, default: policy.tries)
         policy.negativeCache = ndbpf.text("negative-cache", of: "a duration") ?? policy.negativeCache
+        policy.clearGrace = ndbpf.text("clear-grace", of: "a duration") ?? policy.clearGrace
         policy.metrics = ndbpf.text("metrics", of: "an endpoint or none").map { "\"\($0)\"" } ?? policy.metrics
         policy.extra = ndbpf.text("extra", of: "more of a policy") ?? policy.extra
         plan.ndbpf = policy

@@ -67,6 +67,7 @@ public struct LabPolicy: Sendable, Hashable {
     public var engine = "user"
     public var encapsulation = "udp"
     public var tries = 3
+    public var clearGrace = "10s"
     public var metrics = "\"0.0.0.0:9466\""
     /// More of the policy, at its top level.
     public var extra = ""
@@ -85,6 +86,7 @@ public struct LabPolicy: Sendable, Hashable {
             - { remote: any, file: \(key) }
         discovery:
           negative-cache: { first: \(negativeCache), factor: 2, most: 1h }
+          clear-grace: \(clearGrace)
         engine: { kind: \(engine), encapsulation: \(encapsulation) }
         metrics: { listen: \(metrics) }
         \(extra)
