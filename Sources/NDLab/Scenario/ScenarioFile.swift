@@ -75,6 +75,10 @@ private struct ScenarioReader {
             }
             scenario.cases.append(one)
         }
+        let played = scenario.cases.flatMap { $0.runs.flatMap(\.steps) }
+        if findings.errors.isEmpty, !played.contains(where: \.claimsSomething) {
+            findings.add("no-claim", at: top.place("steps"), "the scenario claims nothing", fix: "give what it shows a `claim: ...`")
+        }
         return scenario
     }
 

@@ -8,6 +8,15 @@ public struct Step: Sendable {
     /// file:line, for what goes wrong.
     public var place: String
 
+    /// Itself, or in what it repeats.
+    var claimsSomething: Bool {
+        switch action {
+        case .together(let parts): parts.contains { $0.contains(where: \.claimsSomething) }
+        case .again(let again): again.steps.contains(where: \.claimsSomething)
+        default: claim != nil
+        }
+    }
+
     public indirect enum Action: Sendable {
         case capture(on: String, name: String)
         /// Forgets what a capture has seen so far.
