@@ -56,7 +56,7 @@ bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 build: bpf ## build the ndbpf binary, BPF objects inside
 	$(SWIFT) build $(SWIFT_FLAGS) --product ndbpf
 
-demo: build ## run the main job on three hosts in network namespaces (root)
+demo: build ## run the main job on hosts in network namespaces (root)
 	$(BUILD)/ndbpf demo
 
 SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build

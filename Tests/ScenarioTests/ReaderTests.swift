@@ -1,6 +1,6 @@
 import Foundation
 import NDCore
-import NDLab
+@testable import NDLab
 import Testing
 
 @Suite("Reading scenario files")
@@ -51,13 +51,13 @@ struct ReaderTests {
         Slip(from: "- echo:", to: "- ecoh:", place: "s.yaml:8:5", says: "did you mean 'echo'?"),
         Slip(from: "over: first", to: "over: second", place: "s.yaml:8:19", says: "there is no connection 'second' here"),
         Slip(from: "in: wire", to: "in: wier", place: "s.yaml:9:40", says: "there is no capture 'wier' here"),
-        Slip(from: "count: 1..", to: "count: many", place: "s.yaml:9:76", says: "write 3, 2..3, 8.. or ..5"),
+        Slip(from: "count: 1..", to: "count: many", place: "s.yaml:9:77", says: "write 3, 2..3, 8.. or ..5"),
         Slip(from: ", count: 1..", to: "", place: "s.yaml:9:14", says: "'packets' expects nothing"),
         Slip(from: "claim: it is clear, ", to: "", place: "s.yaml:9:5", says: "'packets' needs a claim"),
-        Slip(from: "{ flow: first }", to: "{ kind: claer }", place: "s.yaml:9:62", says: "did you mean 'clear'?"),
-        Slip(from: "{ ndbpf: {} }", to: "{ ndbpf: { scenario: bondary } }", place: "s.yaml:3:30", says: "did you mean 'boundary'?"),
+        Slip(from: "{ flow: first }", to: "{ kind: claer }", place: "s.yaml:9:61", says: "did you mean 'clear'?"),
+        Slip(from: "{ ndbpf: {} }", to: "{ ndbpf: { scenario: bondary } }", place: "s.yaml:3:31", says: "did you mean 'boundary'?"),
         Slip(from: "gamma: { serves: true }", to: "Gamma: { serves: true }", place: "s.yaml:4:3", says: "can't be a host's name"),
-        Slip(from: "as: first", to: "as: first, within: 1", place: "s.yaml:7:58", says: "say the unit"),
+        Slip(from: "as: first", to: "as: first, within: 1", place: "s.yaml:7:59", says: "say the unit"),
         Slip(from: "as: first", to: "as: \"${frist}\"", place: "s.yaml:7:44", says: "there is no variable 'frist'"),
         Slip(from: "- echo: { over: first }", to: "- echo", place: "s.yaml:8:5", says: "a step is one action"),
         Slip(from: "- echo: { over: first }", to: "- wait: 2h", place: "s.yaml:8:11", says: "at most 60s"),
@@ -124,6 +124,19 @@ struct ReaderTests {
         #expect(try steps(.kernel) == 4)
         let file = Self.good.replacingOccurrences(of: "hosts:", with: "engines: [kernel]\nhosts:")
         #expect(try ScenarioFile.parse(file, file: "s.yaml", conditions: RunConditions(engine: .user)).cases.isEmpty)
+    }
+
+    @Test("The documentation names every action with its keys")
+    func documented() throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let lines = try String(contentsOf: folder.appendingPathComponent("docs/scenarios.md"), encoding: .utf8)
+            .split(separator: "\n").filter { $0.hasPrefix("|") }
+        for action in StepReader.actions {
+            let row = lines.first { $0.hasPrefix("| `\(action)`") }
+            #expect(row != nil, "\(action)")
+            for key in StepReader.keys[action] ?? [] { #expect(row?.contains("`\(key)`") == true, "\(action): \(key)") }
+        }
     }
 
     @Test("Counts are read and printed as people say them")

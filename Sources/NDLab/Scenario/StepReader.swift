@@ -63,7 +63,8 @@ final class StepReader {
     /// Actions that only prove something.
     private static let mustClaim: Set<String> = ["packets", "drops", "compare-connects"]
 
-    private static let keys: [String: [String]] = [
+    /// What belongs to each action, besides `claim`, `engines` and `guest-factor`.
+    static let keys: [String: [String]] = [
         "capture": ["on", "as"],
         "connect": ["from", "to", "as", "timeout", "within", "refused"],
         "echo": ["over", "times", "within", "answered"],
