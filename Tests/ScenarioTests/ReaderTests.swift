@@ -135,7 +135,7 @@ struct ReaderTests {
         for action in StepReader.actions {
             let row = lines.first { $0.hasPrefix("| `\(action)`") }
             #expect(row != nil, "\(action)")
-            for key in StepReader.keys[action] ?? [] { #expect(row?.contains("`\(key)`") == true, "\(action): \(key)") }
+            for key in StepReader.keys[action] ?? [] { #expect(row?.contains("`\(key)") == true, "\(action): \(key)") }
         }
     }
 
