@@ -12,15 +12,16 @@ TEST_FLAGS = -c release -Xswiftc -enable-testing --scratch-path .build-tests
 TEST_BUILD = .build-tests/release
 PREFIX ?= /usr
 
-# What the build links, what the demo runs, what the tests and the benchmark witness with.
+# What the build links, what the demo runs, what the tests, the guests and the benchmark need.
 BUILD_PACKAGES = clang-14 libbpf-dev libelf-dev zlib1g-dev libssl-dev libc6-dev iproute2 iputils-ping
 ifeq ($(ARCH),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev
 endif
 TEST_PACKAGES = procps tshark tcpdump prometheus
+GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd
 BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
 
-.PHONY: help deps test-deps bench-deps bpf build demo test bench install clean
+.PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test guests bench install clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,12 +32,21 @@ deps: ## install what the build and the demo need (apt)
 test-deps: deps
 	@deploy/install-packages $(TEST_PACKAGES)
 
+guest-deps: deps
+	@deploy/install-packages $(GUEST_PACKAGES)
+
 bench-deps: deps
 	@deploy/install-packages $(BENCH_PACKAGES)
 
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o ## compile the BPF programs
+# What the binary carries.
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
+
+bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
+	@mkdir -p bpf/build
+	tar --format=ustar --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime=@0 \
+		-cf $@ -C Tests/Scenarios $(notdir $(wildcard Tests/Scenarios/*.yaml))
 
 bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 	@mkdir -p bpf/build
@@ -46,12 +56,24 @@ bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 build: bpf ## build the ndbpf binary, BPF objects inside
 	$(SWIFT) build $(SWIFT_FLAGS) --product ndbpf
 
-demo: build ## run the main job on three hosts in network namespaces (root)
+demo: build ## run the main job on hosts in network namespaces (root)
 	$(BUILD)/ndbpf demo
 
-test: test-deps bpf ## build and run every test (root)
+SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build
+
+# Guests take both CPUs for minutes, so what measures time runs before them.
+test: test-deps guest-deps bpf guests ## build and run every test, those in guests too (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
-	NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build
+	$(SWIFT_TEST) --skip GuestTests
+	$(SWIFT_TEST) --filter GuestTests
+
+guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1 and 6.12 in QEMU (root)
+	$(SWIFT) build $(TEST_FLAGS) --build-tests
+	$(SWIFT_TEST) --filter GuestTests
+
+# Kernels are fetched once, outside of the source: deploy/guest-kernel says where.
+guests:
+	@for series in 6.1 6.12; do deploy/guest-kernel $$series >/dev/null || exit 1; done
 
 bench: bench-deps build ## measure, beside wireguard-go and a bare BPF program (root)
 	$(BUILD)/ndbpf bench

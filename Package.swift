@@ -42,7 +42,7 @@ let package = Package(
         .target(name: "CNetlink"),
         .target(name: "NDEngine", dependencies: ["NDCore", "CNDABI", "CESP", "CNetlink"]),
         .target(name: "CNDLab"),
-        .target(name: "NDLab", dependencies: ["NDCore", "CNDLab", "CNDSystem"]),
+        .target(name: "NDLab", dependencies: ["NDCore", "NDPolicy", "CNDLab", "CNDObjects", "CNDSystem", "Yams"]),
         .target(
             name: "NDDaemon",
             dependencies: [
@@ -75,6 +75,7 @@ let package = Package(
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
+        .testTarget(name: "GuestTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -22,3 +22,14 @@ const void *nd_object_tc(size_t *size)
 	*size = sizeof(tc);
 	return tc;
 }
+
+static const unsigned char scenarios[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/scenarios.tar"
+};
+
+const void *nd_object_scenarios(size_t *size)
+{
+	*size = sizeof(scenarios);
+	return scenarios;
+}

@@ -32,8 +32,16 @@ public final class Lab: @unchecked Sendable {
     private var daemons: [DaemonProcess] = []
     var daemonProcesses: [DaemonProcess] { daemons }
 
+    /// The hosts of the picture: each has its address in every lab, whichever others there are.
+    public static let usualHosts = ["alpha", "beta", "gamma", "delta"]
+
+    /// Namespaces and interfaces are named after it.
+    public static func isHostName(_ name: String) -> Bool {
+        (1...8).contains(name.utf8.count) && name.utf8.allSatisfy { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains($0) }
+    }
+
     /// `tag` keeps labs of one process apart; mtu is every interface's.
-    public init(tag: String, hosts names: [String] = ["alpha", "beta", "gamma", "delta"], mtu: Int = 1500) throws {
+    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500) throws {
         guard geteuid() == 0 else {
             throw NDError(
                 "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")
@@ -41,7 +49,10 @@ public final class Lab: @unchecked Sendable {
         prefix = "nd\(getpid())\(tag)"
         directory = "/tmp/\(prefix)"
         var made: [Host] = []
-        for (index, name) in names.enumerated() {
+        var strangers = Self.usualHosts.count
+        for name in names {
+            let index = Self.usualHosts.firstIndex(of: name) ?? strangers
+            if index == strangers { strangers += 1 }
             guard let ipv4 = IPAddress("10.77.0.\(index + 1)"), let ipv6 = IPAddress("fd77::\(index + 1)") else {
                 throw NDError("lab.addresses", "bad host number \(index)")
             }
@@ -69,22 +80,38 @@ public final class Lab: @unchecked Sendable {
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         let wire = "\(prefix)-wire"
-        for namespace in hosts.map(\.namespace) + [wire] {
-            try Shell.run("ip", "netns", "add", namespace)
-            namespaces.append(namespace)
+        // One process for many commands: on an emulated machine each costs 30 to 100 ms.
+        let all = hosts.map(\.namespace) + [wire]
+        namespaces = all
+        try batch(
+            all.map { "netns add \($0)" }
+                + hosts.enumerated().map { index, host in
+                    "link add eth0 mtu \(mtu) netns \(host.namespace) type veth peer name p\(index) mtu \(mtu) netns \(wire)"
+                })
+        // A bridge that snoops multicast delays neighbour discovery; some kernels' bridges can't.
+        do {
+            try batch(["link add br0 type bridge stp_state 0 mcast_snooping 0"], in: wire)
+        } catch {
+            try batch(["link add br0 type bridge stp_state 0"], in: wire)
         }
-        try Shell.run("ip", "-n", wire, "link", "add", "br0", "type", "bridge", "stp_state", "0")
-        try Shell.run("ip", "-n", wire, "link", "set", "br0", "mtu", "\(mtu)", "up")
-        // A bridge that snoops multicast delays neighbour discovery.
-        _ = try? Shell.run("ip", "-n", wire, "link", "set", "br0", "type", "bridge", "mcast_snooping", "0")
-        for (index, host) in hosts.enumerated() {
-            try Shell.run(
-                "ip", "link", "add", "eth0", "mtu", "\(mtu)", "netns", host.namespace, "type", "veth", "peer",
-                "name", "p\(index)", "mtu", "\(mtu)", "netns", wire)
-            try Shell.run("ip", "-n", wire, "link", "set", "p\(index)", "master", "br0", "up")
-            for device in ["lo", "eth0"] { try Shell.run("ip", "-n", host.namespace, "link", "set", device, "up") }
-            try Shell.run("ip", "-n", host.namespace, "addr", "add", "\(host.ipv4)/24", "brd", "+", "dev", "eth0")
-            try Shell.run("ip", "-n", host.namespace, "addr", "add", "\(host.ipv6)/64", "dev", "eth0", "nodad")
+        try batch(
+            ["link set br0 mtu \(mtu) up"] + hosts.indices.map { "link set p\($0) master br0 up" }, in: wire)
+        for host in hosts {
+            try batch(
+                [
+                    "link set lo up", "link set eth0 up", "addr add \(host.ipv4)/24 brd + dev eth0",
+                    "addr add \(host.ipv6)/64 dev eth0 nodad",
+                ], in: host.namespace)
+        }
+    }
+
+    /// Commands of `ip`, in a namespace when one is named.
+    private func batch(_ commands: [String], in namespace: String? = nil) throws {
+        let file = "\(directory)/ip"
+        try (commands.joined(separator: "\n") + "\n").write(toFile: file, atomically: false, encoding: .utf8)
+        let output = try Shell.capture(["ip"] + (namespace.map { ["-n", $0] } ?? []) + ["-batch", file])
+        guard output.status == 0 else {
+            throw NDError("lab.network", "can't set up the hosts' network", context: output.text)
         }
     }
 
@@ -154,15 +181,27 @@ public final class Lab: @unchecked Sendable {
     public func close() {
         for daemon in daemons { daemon.kill() }
         daemons = []
-        for host in hosts where !namespaces.isEmpty {
+        for host in hosts where !namespaces.isEmpty && Self.isLoaded(host) {
             _ = try? Shell.run(Lab.ownBinary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
         }
-        for namespace in namespaces { _ = try? Shell.run("ip", "netns", "del", namespace) }
+        // One that is not there must not keep the others.
+        if !namespaces.isEmpty {
+            let file = "\(directory)/ip"
+            let commands = namespaces.map { "netns del \($0)\n" }.joined()
+            if (try? commands.write(toFile: file, atomically: false, encoding: .utf8)) != nil {
+                _ = try? Shell.capture(["ip", "-force", "-batch", file])
+            }
+        }
         namespaces = []
         // For whoever looks for the cause of a failure: the daemons' logs.
         if ProcessInfo.processInfo.environment["NDBPF_LAB_KEEP"] == nil {
             try? FileManager.default.removeItem(atPath: directory)
         }
+    }
+
+    /// A namespace's end takes everything of ndbpf's away but this.
+    private static func isLoaded(_ host: Host) -> Bool {
+        ["/sys/fs/bpf/ndbpf", "/run/ndbpf"].contains { access("\($0)/\(host.instance)", F_OK) == 0 }
     }
 
     /// The ndbpf binary: this process itself, or the one that the environment names (tests).
@@ -245,10 +284,20 @@ public enum Shell {
         return output.text
     }
 
+    /// Found by ourselves: going through env(1) would be a second exec.
+    private static func path(of name: String) -> String? {
+        guard !name.contains("/") else { return name }
+        let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin").split(separator: ":")
+        return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+    }
+
     public static func capture(_ arguments: [String], environment: [String: String] = [:]) throws -> Output {
+        guard let name = arguments.first else { throw NDError("lab.command", "an empty command") }
+        // As a shell says it.
+        guard let path = path(of: name) else { return Output(status: 127, text: "\(name): not found") }
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = arguments
+        process.executableURL = URL(fileURLWithPath: path)
+        process.arguments = Array(arguments.dropFirst())
         if !environment.isEmpty {
             process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         }

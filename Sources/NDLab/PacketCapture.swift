@@ -30,6 +30,14 @@ public struct WirePacket: Sendable, Hashable {
     /// Main mode message 1: no responder cookie yet.
     public var isFirstIKEMessage: Bool { kind == .ike && ikeExchange == 2 && ikeResponderCookie == 0 }
 
+    /// ICMP destination unreachable.
+    public var isUnreachable: Bool {
+        guard kind == .icmp else { return false }
+        let at = source.isIPv4 ? 34 : 54
+        guard frame.count > at else { return false }
+        return source.isIPv4 ? frame[at] == 3 : frame[at] == 1
+    }
+
     public func belongs(to flow: FlowKey) -> Bool {
         proto == flow.proto
             && ((source == flow.local.address && destination == flow.remote.address

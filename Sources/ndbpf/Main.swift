@@ -2,6 +2,7 @@ import ArgumentParser
 import CNDSystem
 import Foundation
 import NDCore
+import NDLab
 import NDPolicy
 import NDTelemetry
 
@@ -25,6 +26,8 @@ enum Main {
             }
         } catch let errors as PolicyErrors {
             fail(errors.errors, json)
+        } catch let errors as ScenarioErrors {
+            fail(errors.errors, json)
         } catch let error as NDError {
             fail([error], json)
         } catch {
@@ -42,7 +45,8 @@ enum Main {
     private static func fail(_ errors: [NDError], _ json: Bool) -> Never {
         let text = json ? ((try? ErrorReport.json(errors)) ?? "") + "\n" : ErrorReport.text(errors)
         FileHandle.standardError.write(Data(text.utf8))
-        exit(errors.contains { $0.code.hasPrefix("usage.") } ? 2 : 1)
+        // A scenario file that is wrong is not a claim that failed.
+        exit(errors.contains { $0.code.hasPrefix("usage.") || $0.code.hasPrefix("scenario.") } ? 2 : 1)
     }
 
     private static func enterNamespace() throws {

@@ -46,6 +46,17 @@ struct Stage {
         lab.close()
     }
 
+    /// A connection that is answered.
+    func connect(_ from: Lab.Host, _ to: Lab.Host) throws {
+        let source = from.ipv4
+        let target = Endpoint(to.ipv4, Servers.echoPort)
+        try lab.inside(from) {
+            let connection = try Traffic.connectTCP(from: source, to: target)
+            defer { connection.close() }
+            try Traffic.echo(connection)
+        }
+    }
+
     func ndbpf(_ host: Lab.Host, _ arguments: String...) throws -> Shell.Output {
         try Shell.capture(
             [Lab.ownBinary] + arguments + ["--instance", host.instance, "--netns", host.namespacePath])

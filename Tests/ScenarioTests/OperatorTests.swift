@@ -126,7 +126,7 @@ struct OperatorTests {
     func commands() throws {
         let stage = try Stage("cm")
         defer { stage.close() }
-        expect(try Scenarios.securedPeer(stage.lab, from: stage.alpha, to: stage.beta, family: .ipv4))
+        try stage.connect(stage.alpha, stage.beta)
         for command in [["status"], ["peers"], ["flows"], ["sas"], ["maps"], ["maps", "flows"], ["maps", "peers", "--raw"], ["maps", "stats"], ["maps", "policy"]] {
             let output = try Shell.capture(
                 [Lab.ownBinary] + command
@@ -151,7 +151,7 @@ struct OperatorTests {
     func metrics() throws {
         let stage = try Stage("mt")
         defer { stage.close() }
-        expect(try Scenarios.securedPeer(stage.lab, from: stage.alpha, to: stage.beta, family: .ipv4))
+        try stage.connect(stage.alpha, stage.beta)
         let address = stage.alpha.ipv4
         let text = try stage.lab.inside(stage.alpha) { try Scenarios.httpGet(Endpoint(address, 9466), "/metrics") }
         let file = "\(stage.lab.directory)/metrics"

@@ -7,5 +7,7 @@
 const void *nd_object_tc(size_t *size);
 /* What the benchmark measures against. */
 const void *nd_object_floor(size_t *size);
+/* Tests/Scenarios as a tar archive (ustar), what `ndbpf demo` plays. */
+const void *nd_object_scenarios(size_t *size);
 
 #endif

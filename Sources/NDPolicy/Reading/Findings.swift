@@ -11,26 +11,31 @@ public struct PolicyErrors: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 /// Where in a text, counted from 1.
-struct TextPlace {
-    var line: Int
-    var column: Int
+package struct TextPlace {
+    package var line: Int
+    package var column: Int
 
     /// The whole file.
-    static let none = TextPlace(line: 0, column: 0)
+    package static let none = TextPlace(line: 0, column: 0)
 }
 
 /// Collects errors during one reading, so that an operator mends a file in one go.
-final class Findings {
-    /// A file that is no policy at all must not bury its reader.
+package final class Findings {
+    /// A file that is nothing of the kind must not bury its reader.
     static let most = 50
 
     let file: String
+    /// What the file should be: "policy". Begins the codes of its errors.
+    let subject: String
     private var found: [(place: TextPlace, error: NDError)] = []
 
-    init(file: String) { self.file = file }
+    package init(file: String, subject: String = "policy") {
+        self.file = file
+        self.subject = subject
+    }
 
     /// In the order of the text.
-    var errors: [NDError] {
+    package var errors: [NDError] {
         found.enumerated()
             .sorted { a, b in
                 (a.element.place.line, a.element.place.column, a.offset)
@@ -39,19 +44,22 @@ final class Findings {
             .map(\.element.error)
     }
 
-    func add(_ code: String, at mark: Mark?, _ message: String, fix: String? = nil) {
+    package func add(_ code: String, at mark: Mark?, _ message: String, fix: String? = nil) {
         add(code, at: mark.map { TextPlace(line: $0.line, column: $0.column) } ?? .none, message, fix: fix)
     }
 
-    func add(_ code: String, at place: TextPlace, _ message: String, fix: String? = nil) {
+    package func add(_ code: String, at place: TextPlace, _ message: String, fix: String? = nil) {
         guard found.count < Self.most else { return }
         let context = place.line == 0 ? file : "\(file):\(place.line):\(place.column)"
-        found.append((place, NDError("policy.\(code)", message, context: context, hint: fix)))
+        let error = NDError("\(subject).\(code)", message, context: context, hint: fix)
+        // A text that is read several times, with other variables, is wrong once.
+        guard !found.contains(where: { $0.error == error }) else { return }
+        found.append((place, error))
     }
 }
 
 /// The candidate that a misspelling most likely meant.
-func nearest(to word: String, among candidates: [String]) -> String? {
+package func nearest(to word: String, among candidates: [String]) -> String? {
     let scored = candidates.map { (name: $0, distance: editDistance(word.lowercased(), $0)) }
     guard let best = scored.min(by: { $0.distance < $1.distance }),
         best.distance <= max(2, word.count / 3)

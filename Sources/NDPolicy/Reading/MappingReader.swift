@@ -3,16 +3,16 @@ import Yams
 
 /// One mapping of the file with the keys it may have. Every reading function reports what is
 /// wrong and returns the default, so reading goes on.
-struct MappingReader {
-    let findings: Findings
-    let mark: Mark?
+package struct MappingReader {
+    package let findings: Findings
+    package let mark: Mark?
     /// Dotted, for messages: "keying.quick-mode".
-    let path: String
-    let isMapping: Bool
+    package let path: String
+    package let isMapping: Bool
     private let values: [String: Node]
     private let marks: [String: Mark]
 
-    init(_ node: Node, path: String, keys: [String], _ findings: Findings) {
+    package init(_ node: Node, path: String, keys: [String], _ findings: Findings) {
         self.findings = findings
         self.path = path
         mark = node.mark
@@ -46,7 +46,7 @@ struct MappingReader {
         } else {
             findings.add(
                 "type", at: node.mark,
-                "\(path.isEmpty ? "a policy" : "'\(path)'") must be a mapping, found a \(kind(of: node))",
+                "\(path.isEmpty ? "a \(findings.subject)" : "'\(path)'") must be a mapping, found a \(kind(of: node))",
                 fix: "known here: \(keys.joined(separator: ", "))")
         }
         self.values = values
@@ -55,15 +55,15 @@ struct MappingReader {
 
     private static let secretKeys: Set<String> = ["secret", "psk", "key", "password", "passphrase", "value"]
 
-    func full(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+    package func full(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
-    func has(_ key: String) -> Bool { values[key] != nil }
+    package func has(_ key: String) -> Bool { values[key] != nil }
 
-    func place(_ key: String) -> Mark? { marks[key] ?? mark }
+    package func place(_ key: String) -> Mark? { marks[key] ?? mark }
 
-    func node(_ key: String) -> Node? { values[key] }
+    package func node(_ key: String) -> Node? { values[key] }
 
-    func require(_ key: String, fix: String) -> Bool {
+    package func require(_ key: String, fix: String) -> Bool {
         if has(key) { return true }
         // What isn't a mapping was refused as such.
         guard isMapping else { return false }
@@ -71,12 +71,12 @@ struct MappingReader {
         return false
     }
 
-    func mapping(_ key: String, keys: [String]) -> MappingReader? {
+    package func mapping(_ key: String, keys: [String]) -> MappingReader? {
         values[key].map { MappingReader($0, path: full(key), keys: keys, findings) }
     }
 
     /// The items of a list; nil when the key is absent or no list.
-    func list(_ key: String, of what: String, most: Int = 1024) -> [Node]? {
+    package func list(_ key: String, of what: String, most: Int = 1024) -> [Node]? {
         guard let node = values[key] else { return nil }
         guard case .sequence(let sequence) = node else {
             findings.add(
@@ -91,11 +91,11 @@ struct MappingReader {
         return Array(sequence)
     }
 
-    func text(_ key: String, of what: String) -> String? {
+    package func text(_ key: String, of what: String) -> String? {
         values[key].flatMap { scalarText($0, full(key), of: what, findings) }
     }
 
-    func choice<T: RawRepresentable & CaseIterable>(_ key: String, default fallback: T) -> T
+    package func choice<T: RawRepresentable & CaseIterable>(_ key: String, default fallback: T) -> T
     where T.RawValue == String {
         guard let node = values[key],
             let word = scalarText(node, full(key), of: "a word", findings)
@@ -105,7 +105,7 @@ struct MappingReader {
         return fallback
     }
 
-    func flag(_ key: String, default fallback: Bool) -> Bool {
+    package func flag(_ key: String, default fallback: Bool) -> Bool {
         guard let node = values[key],
             let word = scalarText(node, full(key), of: "true or false", findings)
         else { return fallback }
@@ -118,7 +118,7 @@ struct MappingReader {
         }
     }
 
-    func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int) -> Int {
+    package func integer(_ key: String, in range: ClosedRange<Int>, default fallback: Int) -> Int {
         guard let node = values[key],
             let word = scalarText(node, full(key), of: "a number", findings)
         else { return fallback }
@@ -134,7 +134,7 @@ struct MappingReader {
         return value
     }
 
-    func number(_ key: String, in range: ClosedRange<Double>, default fallback: Double) -> Double {
+    package func number(_ key: String, in range: ClosedRange<Double>, default fallback: Double) -> Double {
         guard let node = values[key],
             let word = scalarText(node, full(key), of: "a number", findings)
         else { return fallback }
@@ -148,7 +148,7 @@ struct MappingReader {
     }
 
     /// Range bounds are given as they would be written: "1m", "24h".
-    func span(_ key: String, from low: String, to high: String, default fallback: Span) -> Span {
+    package func span(_ key: String, from low: String, to high: String, default fallback: Span) -> Span {
         guard let node = values[key],
             let word = scalarText(node, full(key), of: "a duration", findings)
         else { return fallback }
@@ -169,8 +169,8 @@ struct MappingReader {
 }
 
 /// What a policy calls a duration: one whole number with its unit.
-enum DurationText {
-    static func parse(_ text: String) -> Span? {
+package enum DurationText {
+    package static func parse(_ text: String) -> Span? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         guard !digits.isEmpty, digits.count <= 12, let count = UInt64(digits) else { return nil }
         let unit: UInt64
@@ -187,12 +187,12 @@ enum DurationText {
 }
 
 /// Outside text in a message stays short and on its line.
-func clipped(_ text: String) -> String {
+package func clipped(_ text: String) -> String {
     let safe = String(text.unicodeScalars.prefix(48).map { $0.value < 0x20 || $0.value == 0x7f ? "?" : Character($0) })
     return safe.count < text.count ? safe + "..." : safe
 }
 
-func kind(of node: Node) -> String {
+package func kind(of node: Node) -> String {
     switch node {
     case .mapping: "mapping"
     case .sequence: "list"
@@ -205,7 +205,7 @@ private func isNull(_ scalar: Node.Scalar) -> Bool {
     scalar.style == .plain && ["", "~", "null", "Null", "NULL"].contains(scalar.string)
 }
 
-func scalarText(_ node: Node, _ path: String, of what: String, _ findings: Findings) -> String? {
+package func scalarText(_ node: Node, _ path: String, of what: String, _ findings: Findings) -> String? {
     guard case .scalar(let scalar) = node, !isNull(scalar) else {
         findings.add(
             "type", at: node.mark, "'\(path)' must be \(what), found a \(kind(of: node))",
@@ -216,7 +216,7 @@ func scalarText(_ node: Node, _ path: String, of what: String, _ findings: Findi
 }
 
 /// `listed` replaces a list of allowed words that is too long to read.
-func refuse(
+package func refuse(
     _ word: String, at mark: Mark?, key: String, allowed: [String], listed: String? = nil, _ findings: Findings
 ) {
     let near = nearest(to: word, among: allowed).map { "did you mean '\($0)'? " } ?? ""

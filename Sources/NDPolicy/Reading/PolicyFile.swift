@@ -23,8 +23,8 @@ extension Policy {
 
 /// One bounded read of a regular file, its status taken from the opened file so that nothing can be
 /// put in its place between the check and the read.
-enum RegularFile {
-    static func read(_ path: String, most: Int, code: String) throws(NDError) -> (bytes: [UInt8], status: stat) {
+package enum RegularFile {
+    package static func read(_ path: String, most: Int, code: String) throws(NDError) -> (bytes: [UInt8], status: stat) {
         // O_NONBLOCK: opening a FIFO must not hang; regular files don't care.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard descriptor >= 0 else { throw failure("can't be opened", path, code) }

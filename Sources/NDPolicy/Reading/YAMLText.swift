@@ -2,22 +2,22 @@ import NDCore
 import Yams
 
 /// From text to YAML nodes within bounds.
-enum YAMLText {
-    static let mostBytes = 1 << 20
+package enum YAMLText {
+    package static let mostBytes = 1 << 20
     static let mostNodes = 20_000
     static let mostDepth = 16
 
     /// nil when an error was reported.
-    static func root(of text: String, _ findings: Findings) -> Node? {
+    package static func root(of text: String, _ findings: Findings) -> Node? {
         guard text.utf8.count <= mostBytes else {
             findings.add(
-                "too-large", at: nil, "the policy has \(text.utf8.count) bytes, the limit is \(mostBytes)",
-                fix: "a policy is a few kilobytes; is this the right file?")
+                "too-large", at: nil, "the \(findings.subject) has \(text.utf8.count) bytes, the limit is \(mostBytes)",
+                fix: "a \(findings.subject) is a few kilobytes; is this the right file?")
             return nil
         }
         if let place = firstNestingBeyond(mostDepth * 4, in: text) {
             findings.add(
-                "too-deep", at: place, "nested too deeply", fix: "the deepest policy has \(mostDepth) levels")
+                "too-deep", at: place, "nested too deeply", fix: "the deepest \(findings.subject) has \(mostDepth) levels")
             return nil
         }
         if let (place, character) = firstAnchorOrAlias(in: text) {
@@ -29,8 +29,8 @@ enum YAMLText {
         do {
             guard let node = try Parser(yaml: text, encoding: .utf8).singleRoot() else {
                 findings.add(
-                    "empty", at: nil, "the policy is empty",
-                    fix: "start with `version: 1` and `scenario: negotiation-discovery`")
+                    "empty", at: nil, "the \(findings.subject) is empty",
+                    fix: findings.subject == "policy" ? "start with `version: 1` and `scenario: negotiation-discovery`" : nil)
                 return nil
             }
             return isBounded(node, findings) ? node : nil
@@ -104,7 +104,7 @@ enum YAMLText {
             if count > mostNodes || depth > mostDepth {
                 findings.add(
                     "too-large", at: node.mark, "more than \(mostNodes) values or \(mostDepth) levels",
-                    fix: "split the policy or use wider prefixes")
+                    fix: findings.subject == "policy" ? "split the policy or use wider prefixes" : "split it")
                 return false
             }
             switch node {

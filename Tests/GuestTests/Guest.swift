@@ -1,0 +1,56 @@
+import Foundation
+import NDCore
+import NDLab
+
+/// A machine with a kernel of its own, that runs one command and is gone: deploy/guest-run.
+struct Guest: Sendable {
+    enum Kernel: String, Sendable, CaseIterable, CustomStringConvertible {
+        case v6_1 = "6.1"
+        case v6_12 = "6.12"
+        var description: String { "Linux \(rawValue)" }
+    }
+
+    struct Outcome: Sendable {
+        var status: Int32
+        var output: String
+        /// What the guest wrote to /run/results, and its console.log.
+        var results: String
+    }
+
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().path
+
+    /// Runs a shell command; the binary under test is /run/bin/ndbpf.
+    static func run(_ kernel: Kernel, options: [String] = [], seconds: Int = 600, _ command: String) async throws -> Outcome {
+        let results = "/tmp/ndbpf-guest-\(getpid())-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: results, withIntermediateDirectories: true)
+        let arguments =
+            ["\(root)/deploy/guest-run", "--timeout", "\(seconds)", "--results", results, "--copy", Lab.ownBinary] + options
+            + [kernel.rawValue, "--", command]
+        // A thread of its own: minutes of waiting would hold one of the few that tests run on.
+        return try await withCheckedThrowingContinuation { continuation in
+            let thread = Thread {
+                continuation.resume(
+                    with: Result {
+                        let output = try Shell.capture(arguments)
+                        return Outcome(status: output.status, output: output.text, results: results)
+                    })
+            }
+            thread.start()
+        }
+    }
+}
+
+/// What several tests look at and one of them has to wait for.
+actor Shared<Value: Sendable> {
+    private let make: @Sendable () async throws -> Value
+    private var task: Task<Value, any Error>?
+
+    init(_ make: @escaping @Sendable () async throws -> Value) { self.make = make }
+
+    func value() async throws -> Value {
+        let task = self.task ?? Task { [make] in try await make() }
+        self.task = task
+        return try await task.value
+    }
+}

@@ -1,0 +1,71 @@
+import Foundation
+import NDCore
+import NDLab
+import Testing
+
+/// Every scenario file on Debian's kernels: each guest is booted once and plays them all.
+@Suite("Scenario files in guests")
+struct GuestScenarioTests {
+    /// `kernel`, unless NDBPF_GUEST_ENGINE says otherwise.
+    static let engine =
+        ProcessInfo.processInfo.environment["NDBPF_GUEST_ENGINE"].flatMap(RunConditions.Engine.init(rawValue:)) ?? .kernel
+
+    private struct Report: Decodable {
+        var version: Int
+        var demo: [Check]
+    }
+
+    private static let runs: [Guest.Kernel: Shared<[Check]>] = Dictionary(
+        uniqueKeysWithValues: Guest.Kernel.allCases.map { kernel in (kernel, Shared { try await play(kernel, "--all") }) })
+
+    private static func play(_ kernel: Guest.Kernel, _ scenarios: String, options: [String] = []) async throws -> [Check] {
+        // The user engine's part of a TCG machine is a program's: it stalls where the kernel's does not.
+        let settings = engine == .user ? " --set stall=1s" : ""
+        let guest = try await Guest.run(
+            kernel, options: options, seconds: 900,
+            "/run/bin/ndbpf demo \(scenarios) --guest --engine \(engine.rawValue)\(settings) --json --logs /run/results > /run/results/checks.json")
+        let file = "\(guest.results)/checks.json"
+        // 1: a claim failed, which the tests below say one by one.
+        guard guest.status == 0 || guest.status == 1, let data = FileManager.default.contents(atPath: file),
+            let report = try? JSONDecoder().decode(Report.self, from: data)
+        else {
+            throw NDError(
+                "guest.result", "\(kernel) ended with \(guest.status) and no result", context: guest.output,
+                hint: "\(guest.results) has its console.log and the daemons' logs")
+        }
+        if guest.status == 0 { try? FileManager.default.removeItem(atPath: guest.results) }
+        return report.demo
+    }
+
+    @Test("It holds in a guest", arguments: Guest.Kernel.allCases, ScenarioName.all)
+    func holds(kernel: Guest.Kernel, scenario: ScenarioName) async throws {
+        let run = try #require(Self.runs[kernel])
+        let checks = try await run.value().filter { $0.scenario == scenario.name }
+        #expect(!checks.isEmpty, "\(kernel) has no result of \(scenario.name)")
+        for check in checks { #expect(check.passed, "\(kernel): \(check.claim): \(check.detail)") }
+    }
+
+    /// With these modules ESP looks different at TC: framed plaintext on its way out, decrypted and
+    /// merged packets on its way in where GRO took them. Verdicts must be the same.
+    @Test("With the ESP offload modules loaded the verdicts are the same", .enabled(if: engine == .kernel), arguments: Guest.Kernel.allCases)
+    func offloaded(kernel: Guest.Kernel) async throws {
+        let checks = try await Self.play(kernel, "injection latch upgrade", options: ["--offload"])
+        #expect(Set(checks.map(\.scenario)) == ["injection", "latch", "upgrade"])
+        for check in checks { #expect(check.passed, "\(kernel): \(check.scenario): \(check.claim): \(check.detail)") }
+    }
+}
+
+/// A scenario file, shown by its title; those that are not for this engine left out.
+struct ScenarioName: Sendable, CustomTestStringConvertible {
+    let name: String
+    let title: String
+    var testDescription: String { title }
+
+    static let all: [ScenarioName] = ScenarioCatalog.files.compactMap { file in
+        let conditions = RunConditions(engine: GuestScenarioTests.engine, guest: true)
+        guard let scenario = try? ScenarioCatalog.scenario(file.name, conditions: conditions) else {
+            return ScenarioName(name: file.name, title: file.name)
+        }
+        return scenario.cases.isEmpty ? nil : ScenarioName(name: file.name, title: scenario.title)
+    }
+}
