@@ -10,6 +10,13 @@ struct Guest: Sendable {
         var description: String { "Linux \(rawValue)" }
     }
 
+    /// One machine for each kernel, started beside each other when the first test asks.
+    static func onEach<Value: Sendable>(
+        _ body: @escaping @Sendable (Kernel) async throws -> Value
+    ) -> [Kernel: Task<Value, any Error>] {
+        Dictionary(uniqueKeysWithValues: Kernel.allCases.map { kernel in (kernel, Task { try await body(kernel) }) })
+    }
+
     struct Outcome: Sendable {
         var status: Int32
         var output: String
@@ -38,19 +45,5 @@ struct Guest: Sendable {
             }
             thread.start()
         }
-    }
-}
-
-/// What several tests look at and one of them has to wait for.
-actor Shared<Value: Sendable> {
-    private let make: @Sendable () async throws -> Value
-    private var task: Task<Value, any Error>?
-
-    init(_ make: @escaping @Sendable () async throws -> Value) { self.make = make }
-
-    func value() async throws -> Value {
-        let task = self.task ?? Task { [make] in try await make() }
-        self.task = task
-        return try await task.value
     }
 }
