@@ -53,6 +53,12 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
+        .target(name: "NDInterop", dependencies: ["NDCore", "NDDaemon", "NDDatapath", "NDLab", "NDPolicy"]),
+        .executableTarget(
+            name: "ndinterop",
+            dependencies: [
+                "CNDSystem", "NDCore", "NDInterop", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         .executableTarget(
             name: "ndbpf",
             dependencies: [
