@@ -28,14 +28,14 @@ public struct InteropCell: Sendable, Hashable {
     /// families. ESP in UDP once for each peer, role and family.
     public static let all: [InteropCell] = PeerKind.allCases.flatMap { peer in
         InteropRole.allCases.flatMap { role in
-            InteropSuite.all.map {
+            InteropSuite.all(peer).map {
                 InteropCell(
-                    peer: peer, role: role, suite: $0, family: $0.forwardSecrecy ? .ipv6 : .ipv4, encapsulation: .native)
+                    peer: peer, role: role, suite: $0, family: $0.forwardSecrecy == nil ? .ipv4 : .ipv6, encapsulation: .native)
             }
                 + Lab.Family.allCases.map {
                     InteropCell(
                         peer: peer, role: role,
-                        suite: InteropSuite(group: .ecp256, esp: .aesGCM16(keyBits: 128), forwardSecrecy: false),
+                        suite: InteropSuite(group: .ecp256, esp: .aesGCM16(keyBits: 128), forwardSecrecy: nil),
                         family: $0, encapsulation: .udp)
                 }
         }
@@ -50,7 +50,7 @@ public struct InteropCell: Sendable, Hashable {
     }
 
     var variant: Variant {
-        Variant(forwardSecrecy: suite.forwardSecrecy ? suite.group : nil, encapsulation: encapsulation)
+        Variant(forwardSecrecy: suite.forwardSecrecy, encapsulation: encapsulation)
     }
 }
 
@@ -75,6 +75,8 @@ public struct CellResult: Codable, Sendable {
     public var steps: [String: StepOutcome] = [:]
     public var connectMilliseconds: Double?
     public var espPackets = 0
+    /// Of ESP, by IP: the sender believed in a larger packet than the path takes.
+    public var fragments = 0
     public var clearAfterUpgrade = 0
     public var spis: [UInt32: Int] = [:]
     public var decrypted: Int?
@@ -116,4 +118,12 @@ public struct MatrixResult: Codable, Sendable {
     public var coldConnects: [Medians] = []
     public var checks: [Check] = []
     public var seconds: Double = 0
+
+    /// One line for everything that is not as it must be.
+    public var failures: [String] {
+        cells.flatMap { cell in cell.failures.map { "\(kernel) \(cell.name): \($0)" } }
+            + checks.compactMap { check in
+                if case .failed(let why) = check.outcome { "\(kernel) \(check.name): \(why)" } else { nil }
+            }
+    }
 }

@@ -21,7 +21,10 @@ struct CellRun {
         peer = try stage.peer(cell.peer)
         connection = PeerConnection(
             local: peer.host.address(cell.family), remote: stage.alpha.address(cell.family), suite: cell.suite,
-            secret: stage.secret, requiresIPsec: true)
+            secret: stage.secret,
+            // libreswan's trap policy lets clear packets in and then initiates for the answer: with it the
+            // peer would start, not ndbpf.
+            requiresIPsec: cell.peer == .strongSwan || cell.role == .peer)
         result = CellResult(
             name: cell.name, peer: cell.peer, role: cell.role, suite: "\(cell.suite)", family: cell.family.rawValue,
             encapsulation: cell.encapsulation)
@@ -32,20 +35,24 @@ struct CellRun {
         let peerMark = peer.log.utf8.count
         let began = Traffic.now()
         var open: Traffic.Connection?
-        defer { open?.close() }
         _ = step(.negotiation) { run in
             try run.peer.load(run.connection)
             if run.cell.role == .peer { try run.peer.initiate(run.connection) }
             let opened = try run.connect()
             open = opened
             run.result.connectMilliseconds = opened.milliseconds
+            try run.checkRole()
         }
         if let open {
             step(.echo) { try $0.echo(open) }
             step(.rekeyByNDBPF) { try $0.rekey(open) { try $0.stage.control.rekey($0.beta) } }
             step(.rekeyByPeer) { try $0.rekey(open) { try $0.peer.rekeyIPsec($0.connection) } }
-            step(.delete) { try $0.delete() }
+            step(.delete) { run in
+                try open.finish()
+                try run.delete()
+            }
         }
+        open?.close()
         step(.wire) { try $0.inspect(since: began, flow: open?.flow) }
         clean()
         if !result.failures.isEmpty {
@@ -72,6 +79,19 @@ struct CellRun {
         let target = Endpoint(ours ? beta : alpha, Servers.echoPort)
         return try stage.lab.inside(ours ? stage.alpha : peer.host) {
             try Traffic.connectTCP(from: source, to: target, timeoutSeconds: 15)
+        }
+    }
+
+    /// The upgrade of a connection that began in clear may still be on its way.
+    private func checkRole() throws {
+        let run = self
+        try Wait.until("an SA at ndbpf", seconds: 10) {
+            try run.stage.control.securityAssociations(with: run.beta).contains { $0.direction == "out" && $0.active }
+        }
+        let wanted = cell.role == .ndbpf ? "initiator" : "responder"
+        let roles = Set(try stage.control.securityAssociations(with: beta).compactMap(\.role))
+        guard roles == [wanted] else {
+            throw NDError("interop.role", "ndbpf is \(roles.sorted().joined(separator: " and ")), not \(wanted)")
         }
     }
 
@@ -116,14 +136,25 @@ struct CellRun {
         }
     }
 
-    /// By the side that started; the other one must let go too.
+    /// By the side that started; the other one must let go too. libreswan negotiates anew at once when
+    /// it was ever told to initiate, so it is the old SAs that must be gone.
     private mutating func delete() throws {
         let run = self
+        let before = Set(try states().map(\.spi))
         if cell.role == .ndbpf { try stage.control.delete(beta) } else { try peer.terminate(connection) }
-        try Wait.until("no SA left in the peer's kernel", seconds: 10, every: 50_000) { try run.states().isEmpty }
-        try Wait.until("no SA left at ndbpf", seconds: 10) {
-            try run.stage.control.securityAssociations(with: run.beta).isEmpty
+        try Wait.until("the old SAs gone from the peer's kernel", seconds: 10, every: 50_000) {
+            before.isDisjoint(with: try run.states().map(\.spi))
         }
+        try Wait.until("the old SAs gone from ndbpf", seconds: 10) {
+            try run.stage.control.securityAssociations(with: run.beta).allSatisfy { sa in
+                !before.contains { sa.spi == Self.hex($0) }
+            }
+        }
+    }
+
+    private static func hex(_ spi: UInt32) -> String {
+        let text = String(spi, radix: 16)
+        return "0x" + String(repeating: "0", count: 8 - text.count) + text
     }
 
     private func watch() throws -> [WirePacket] {
@@ -135,12 +166,14 @@ struct CellRun {
         let packets = try watch().filter { $0.time >= began }
         for spi in packets.compactMap(\.spi) { result.spis[spi, default: 0] += 1 }
         result.espPackets = result.spis.values.reduce(0, +)
+        result.fragments = packets.count { $0.kind == .esp && $0.isLaterFragment }
         guard let flow, let first = packets.first(where: { $0.kind == .esp })?.time else {
             throw NDError("interop.wire", "no ESP on the wire")
         }
         result.clearAfterUpgrade = packets.filter { $0.time > first && $0.kind == .clear && $0.belongs(to: flow) }.count
-        let data = packets.contains { $0.kind == .clear && $0.belongs(to: flow) && !$0.isSYN }
-        guard result.clearAfterUpgrade == 0, !data else {
+        // Towards a peer that requires IPsec nothing but the SYN that asked for it was ever in clear.
+        let early = packets.contains { $0.kind == .clear && $0.belongs(to: flow) && !$0.isSYN }
+        guard result.clearAfterUpgrade == 0, !(early && connection.requiresIPsec) else {
             throw NDError("interop.wire", "\(result.clearAfterUpgrade) packets of the connection in clear after the upgrade")
         }
         let used = Set(packets.compactMap(\.spi))
@@ -156,6 +189,18 @@ struct CellRun {
         try? peer.unload(connection)
         if let left = try? states(), !left.isEmpty {
             _ = try? Shell.run("ip", "-n", peer.host.namespace, "xfrm", "state", "flush")
+        }
+    }
+}
+
+extension Traffic.Connection {
+    /// Both sides have closed and know it: a FIN that finds no SA would start a negotiation at a peer
+    /// with a trap policy.
+    func finish() throws {
+        shutdown(descriptor, Int32(SHUT_WR))
+        var byte: UInt8 = 0
+        guard recv(descriptor, &byte, 1, 0) == 0 else {
+            throw NDError("interop.close", "the connection did not end in order: \(String(cString: strerror(errno)))")
         }
     }
 }

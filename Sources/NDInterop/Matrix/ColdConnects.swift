@@ -3,11 +3,12 @@ import NDLab
 
 /// How long connect() takes when there is no SA yet and the peer takes no clear packet.
 enum ColdConnects {
+    static let baselineName = "strongSwan to strongSwan, trap policy on both"
     private static let rounds = 5
-    private static let suite = InteropSuite(group: .ecp256, esp: .aesGCM16(keyBits: 128), forwardSecrecy: false)
+    private static let suite = InteropSuite(group: .ecp256, esp: .aesGCM16(keyBits: 128), forwardSecrecy: nil)
 
     /// strongSwan to strongSwan, a trap policy on both: what the first packet costs without ndbpf.
-    static func baseline(_ stage: InteropStage) throws -> MatrixResult.Medians {
+    static func baseline(_ stage: InteropStage) throws -> [Double] {
         let beta = try stage.peer(.strongSwan)
         let delta = try stage.startBaseline()
         defer { delta.stop() }
@@ -19,11 +20,11 @@ enum ColdConnects {
         try delta.load(here)
         let times = try measure(stage, from: delta.host, to: beta.host) { try delta.terminate(here) }
         try beta.unload(there)
-        return MatrixResult.Medians(name: "strongSwan to strongSwan, trap policy", milliseconds: times)
+        return times
     }
 
     /// ndbpf to a peer that requires IPsec.
-    static func upgraded(_ stage: InteropStage, _ kind: PeerKind) throws -> MatrixResult.Medians {
+    static func upgraded(_ stage: InteropStage, _ kind: PeerKind) throws -> [Double] {
         let peer = try stage.peer(kind)
         let connection = PeerConnection(
             local: peer.host.ipv4, remote: stage.alpha.ipv4, suite: suite, secret: stage.secret, requiresIPsec: true)
@@ -33,7 +34,7 @@ enum ColdConnects {
             try Wait.until("the peer lets go", seconds: 10, every: 50_000) { try KernelState.all(peer.host).isEmpty }
         }
         try peer.unload(connection)
-        return MatrixResult.Medians(name: "ndbpf to \(kind.rawValue) that requires IPsec", milliseconds: times)
+        return times
     }
 
     private static func measure(
@@ -46,6 +47,7 @@ enum ColdConnects {
                 try stage.lab.inside(from) {
                     let open = try Traffic.connectTCP(from: source, to: target, timeoutSeconds: 15)
                     try Traffic.echo(open)
+                    try open.finish()
                     open.close()
                     return open.milliseconds
                 })

@@ -49,18 +49,17 @@ public struct MatrixRun {
             say("\(kind.rawValue) \(try stage.peer(kind).version) runs, \(Int(Instant.now().since(began).seconds)) s")
         }
         if cells.contains(where: { $0.peer == .strongSwan }) {
-            outcome.coldConnects.append(try ColdConnects.baseline(stage))
-            report(outcome.coldConnects.last)
+            coldConnects(ColdConnects.baselineName) { try ColdConnects.baseline($0) }
         }
         var variants: [InteropCell.Variant] = []
         for cell in cells where !variants.contains(cell.variant) { variants.append(cell.variant) }
         for variant in variants {
             try stage.useDaemon(variant)
             say("ndbpf with \(variant.name) runs, \(Int(Instant.now().since(began).seconds)) s")
-            if variant == variants.first {
+            if variant == InteropCell.Variant(forwardSecrecy: nil, encapsulation: .native) {
                 for kind in PeerKind.allCases where stage.peers[kind] != nil {
-                    outcome.coldConnects.append(try ColdConnects.upgraded(stage, kind))
-                    report(outcome.coldConnects.last)
+                    coldConnects("ndbpf to \(kind.rawValue) that requires IPsec") { try ColdConnects.upgraded($0, kind) }
+                    check("\(kind.rawValue) finds ndbpf alive by RFC 3706") { try Liveness.askedByPeer($0, kind) }
                 }
             }
             for cell in cells where cell.variant == variant {
@@ -71,15 +70,39 @@ public struct MatrixRun {
                 keys[cell.peer, default: []] += run.keys
                 let failures = run.result.failures
                 say(
-                    "\(failures.isEmpty ? "ok  " : "FAIL") \(cell.name): \(run.result.espPackets) ESP, connect \(Int(run.result.connectMilliseconds ?? -1)) ms, \(Int(Instant.now().since(start).milliseconds)) ms in all")
+                    "\(failures.isEmpty ? "ok  " : "FAIL") \(cell.name): \(run.result.espPackets) ESP\(run.result.fragments > 0 ? " (\(run.result.fragments) fragments)" : ""), connect \(Int(run.result.connectMilliseconds ?? -1)) ms, \(Int(Instant.now().since(start).milliseconds)) ms in all")
                 for failure in failures { say("     \(failure)") }
             }
         }
     }
 
-    private func report(_ medians: MatrixResult.Medians?) {
-        guard let medians else { return }
-        say("\(medians.name): median \(Int(medians.median)) ms of \(medians.milliseconds.map { Int($0) })")
+    private mutating func coldConnects(_ name: String, _ measure: (InteropStage) throws -> [Double]) {
+        do {
+            let medians = MatrixResult.Medians(name: name, milliseconds: try measure(stage))
+            outcome.coldConnects.append(medians)
+            if name != ColdConnects.baselineName {
+                outcome.checks.append(
+                    .init(
+                        name: name, outcome: medians.median < 1000 ? .passed : .failed("a step of a second in the median"),
+                        detail: "median \(Int(medians.median)) ms"))
+            }
+            say("\(name): median \(Int(medians.median)) ms of \(medians.milliseconds.map { Int($0) })")
+        } catch {
+            outcome.checks.append(.init(name: name, outcome: .failed("\(error)"), detail: ""))
+            say("FAIL \(name): \(error)")
+        }
+    }
+
+    private mutating func check(_ name: String, _ body: (InteropStage) throws -> String) {
+        let check: MatrixResult.Check
+        do {
+            check = .init(name: name, outcome: .passed, detail: try body(stage))
+        } catch {
+            check = .init(name: name, outcome: .failed("\(error)"), detail: "")
+        }
+        outcome.checks.append(check)
+        say("\(check.outcome.isFailure ? "FAIL" : "ok  ") \(name): \(check.detail)")
+        if case .failed(let why) = check.outcome { say("     \(why)") }
     }
 
     private func write(_ value: some Encodable, _ name: String) throws {

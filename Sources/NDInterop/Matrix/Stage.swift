@@ -44,6 +44,19 @@ final class InteropStage: @unchecked Sendable {
             case .strongSwan: try StrongSwanPeer(lab, host, tree: tree)
             case .libreswan: try LibreswanPeer(lab, host, tree: tree, secret: secret)
             }
+        try exemptNeighbourDiscovery(host)
+    }
+
+    /// A peer that requires IPsec for a whole IPv6 host waits for ever for its link-layer address, unless
+    /// its administrator lets neighbour discovery pass. libreswan does so by itself.
+    private func exemptNeighbourDiscovery(_ host: Lab.Host) throws {
+        for type in ["135", "136"] {
+            for direction in ["in", "out"] {
+                try Shell.run(
+                    "ip", "-n", host.namespace, "xfrm", "policy", "update", "src", "::/0", "dst", "::/0", "proto",
+                    "ipv6-icmp", "type", type, "dir", direction, "priority", "1", "action", "allow")
+            }
+        }
     }
 
     func startBaseline() throws -> StrongSwanPeer { try StrongSwanPeer(lab, try lab.host("delta"), tree: tree) }

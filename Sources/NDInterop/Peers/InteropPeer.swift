@@ -45,6 +45,8 @@ public protocol InteropPeer: AnyObject, Sendable {
     var version: String { get }
     /// Everything it logged so far.
     var log: String { get }
+    /// What its log says once it asked and ndbpf answered (RFC 3706).
+    var liveness: String { get }
 
     /// Replaces what it knew about this pair of addresses.
     func load(_ connection: PeerConnection) throws

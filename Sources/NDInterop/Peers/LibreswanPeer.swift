@@ -28,12 +28,14 @@ public final class LibreswanPeer: InteropPeer, @unchecked Sendable {
         let secrets = "\(directory)/secrets"
         try ": PSK \"\(secret)\"\n".write(toFile: secrets, atomically: true, encoding: .utf8)
         chmod(secrets, 0o600)
+        let configuration = "\(directory)/ipsec.conf"
+        try "config setup\n\tikev1-policy=accept\n".write(toFile: configuration, atomically: true, encoding: .utf8)
         process = try PeerProcess(
-            host: host, tree: tree, binds: [], libraries: Self.libraries,
+            host: host, tree: tree, binds: [(Self.programs, "/\(Self.programs)")], libraries: Self.libraries,
             command: [
-                "\(tree)/\(Self.programs)/pluto", "--nofork", "--logfile", "\(directory)/log", "--rundir",
+                "/\(Self.programs)/pluto", "--nofork", "--config", configuration, "--logfile", "\(directory)/log", "--rundir",
                 "\(directory)/run", "--secretsfile", secrets, "--ipsecdir", directory, "--nssdir", "\(directory)/nss",
-                "--no-dnssec", "--use-xfrm", "--nhelpers", "0", "--log-no-audit",
+                "--dumpdir", directory, "--no-dnssec", "--use-xfrm", "--nhelpers", "0", "--log-no-audit",
             ], logFile: "\(directory)/log")
         do {
             let started = process
@@ -52,6 +54,8 @@ public final class LibreswanPeer: InteropPeer, @unchecked Sendable {
     }
 
     public var log: String { process.log }
+    /// It writes no more than that it will ask; an answer that fails takes the SA away.
+    public let liveness = "DPD=active"
 
     /// whack's output; throws when it says failure.
     @discardableResult
@@ -87,10 +91,10 @@ public final class LibreswanPeer: InteropPeer, @unchecked Sendable {
             }
         var arguments = ["--name", c.name, "--ikev1", "--psk", "--encrypt"]
         arguments += ["--ike", "aes\(main.keyBits)-\(hash);\(group)"]
-        arguments += ["--esp", c.suite.forwardSecrecy ? "\(esp);\(group)" : esp]
-        if c.suite.forwardSecrecy { arguments.append("--pfs") }
+        arguments += ["--esp", c.suite.forwardSecrecy.map { "\(esp);\(Self.number($0))" } ?? esp]
+        if c.suite.forwardSecrecy != nil { arguments.append("--pfs") }
         if !c.local.isIPv4 { arguments += ["--ipv6"] }
-        arguments += ["--ike-lifetime", "28800", "--ipsec-lifetime", "3600"]
+        arguments += ["--ikelifetime", "28800", "--ipseclifetime", "3600"]
         arguments += ["--retransmit-interval", "500", "--retransmit-timeout", "20", "--keyingtries", "1"]
         if c.deadPeerDetection > 0 {
             arguments += [
@@ -115,7 +119,8 @@ public final class LibreswanPeer: InteropPeer, @unchecked Sendable {
         }
     }
 
-    public func rekeyIPsec(_ c: PeerConnection) throws { try whack(["--rekey-ipsec", "--name", c.name]) }
+    /// `--rekey-ipsec` is for IKEv2; in IKEv1 a second `--initiate` makes the next quick mode.
+    public func rekeyIPsec(_ c: PeerConnection) throws { try initiate(c) }
     public func rekeyISAKMP(_ c: PeerConnection) throws { try whack(["--rekey-ike", "--name", c.name]) }
 
     /// `--terminate` leaves the ISAKMP SA of IKEv1 alone; deleting the connection ends both.

@@ -65,6 +65,7 @@ public final class StrongSwanPeer: InteropPeer, @unchecked Sendable {
     }
 
     public var log: String { process.log }
+    public let liveness = "N(DPD_ACK)"
 
     private func call(_ command: String, _ message: VICIMessage) throws {
         _ = try lock.withLock { try connection.call(command, message) }
@@ -106,7 +107,7 @@ public final class StrongSwanPeer: InteropPeer, @unchecked Sendable {
             case .aesGCM16(let bits): "aes\(bits)gcm16"
             case .aesCBCHMACSHA256(let bits): "aes\(bits)-sha256"
             }
-        return suite.forwardSecrecy ? "\(cipher)-\(suite.group.rawValue)" : cipher
+        return suite.forwardSecrecy.map { "\(cipher)-\($0.rawValue)" } ?? cipher
     }
 
     public func unload(_ c: PeerConnection) throws {

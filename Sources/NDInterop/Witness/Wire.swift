@@ -3,11 +3,18 @@ import NDCore
 import NDLab
 
 extension WirePacket {
+    /// Behind the first fragment there is no SPI in front.
+    var isLaterFragment: Bool {
+        guard frame.count >= 34, frame[12] == 0x08 else { return false }
+        return (UInt16(frame[20]) << 8 | UInt16(frame[21])) & 0x1fff != 0
+    }
+
     /// The SPI, of ESP with or without UDP around it.
     var spi: UInt32? {
-        guard kind == .esp, frame.count >= 34 else { return nil }
+        guard kind == .esp, frame.count >= 34, !isLaterFragment else { return nil }
         let ip = 14
         var at = frame[12] == 0x08 ? ip + Int(frame[ip] & 0xf) * 4 : ip + 40
+        if frame[12] == 0x86, frame[20] == 44 { at += 8 }
         if proto == IPProtocol.udp { at += 8 }
         guard frame.count >= at + 4 else { return nil }
         return frame[at..<(at + 4)].reduce(0) { $0 << 8 | UInt32($1) }
