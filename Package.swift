@@ -80,9 +80,8 @@ let package = Package(
             name: "NDDatapathTests",
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
-        .testTarget(name: "GuestTests", dependencies: ["NDCore", "NDInterop", "NDLab", "ndbpf", "ndinterop"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
-        .testTarget(name: "GuestTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
+        .testTarget(name: "GuestTests", dependencies: ["NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
     ],
     swiftLanguageModes: [.v6]
 )

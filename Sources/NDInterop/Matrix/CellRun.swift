@@ -185,8 +185,9 @@ struct CellRun {
 
     /// The next cell starts from nothing, whatever became of this one.
     private func clean() {
-        try? stage.control.delete(beta)
+        // The peer first, or it would negotiate anew.
         try? peer.unload(connection)
+        try? stage.control.delete(beta)
         if let left = try? states(), !left.isEmpty {
             _ = try? Shell.run("ip", "-n", peer.host.namespace, "xfrm", "state", "flush")
         }

@@ -96,6 +96,8 @@ public final class LibreswanPeer: InteropPeer, @unchecked Sendable {
         if !c.local.isIPv4 { arguments += ["--ipv6"] }
         arguments += ["--ikelifetime", "28800", "--ipseclifetime", "3600"]
         arguments += ["--retransmit-interval", "500", "--retransmit-timeout", "20", "--keyingtries", "1"]
+        // ipsec.conf's default; whack's own is never to encapsulate.
+        arguments += ["--encaps", "auto"]
         if c.deadPeerDetection > 0 {
             arguments += [
                 "--dpddelay", "\(c.deadPeerDetection)", "--dpdtimeout", "\(c.deadPeerDetection * 4)",
