@@ -53,6 +53,12 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
+        .target(name: "NDInterop", dependencies: ["NDCore", "NDDaemon", "NDDatapath", "NDLab", "NDPolicy"]),
+        .executableTarget(
+            name: "ndinterop",
+            dependencies: [
+                "CNDSystem", "NDCore", "NDInterop", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         .executableTarget(
             name: "ndbpf",
             dependencies: [
@@ -75,7 +81,7 @@ let package = Package(
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
-        .testTarget(name: "GuestTests", dependencies: ["NDLab", "NDCore", "ndbpf"]),
+        .testTarget(name: "GuestTests", dependencies: ["NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
     ],
     swiftLanguageModes: [.v6]
 )

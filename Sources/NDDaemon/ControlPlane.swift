@@ -317,6 +317,11 @@ final class ControlPlane: @unchecked Sendable {
         }
     }
 
+    /// The last quick-mode message and what follows it race at the peer: strongSwan 5.9.8 has its SAs some
+    /// milliseconds after that message came and drops what is faster (measured: every second connect()
+    /// waited a second). A second SYN harms nobody, a second datagram might.
+    private static let synAgain: [Int64] = [25, 100, 400]
+
     private func send(_ packet: StoredPacket) {
         // The peer may have answered in clear meanwhile: then it has the packet.
         if let flow = datapath.flows.lookup(nd_flow_key(packet.flow)),
@@ -325,6 +330,20 @@ final class ControlPlane: @unchecked Sendable {
             return
         }
         if !replay.send(packet.bytes) { log.debug("the first packet of \(packet.flow) can't be sent again") }
+        if packet.opensTCP { sendAgain(packet, sent: 1, after: Self.synAgain[...]) }
+    }
+
+    private func sendAgain(_ packet: StoredPacket, sent: UInt64, after waits: ArraySlice<Int64>) {
+        guard let wait = waits.first else { return }
+        loop.scheduleTask(in: .milliseconds(wait)) { [weak self] in
+            // What came in protected the kernel engine does not count; that we sent more tells it too.
+            guard let self, !self.stopped, self.pairs[packet.peer] != nil,
+                let flow = self.datapath.flows.lookup(nd_flow_key(packet.flow)),
+                flow.packets.2 == 0, flow.packets.3 == 0, flow.packets.1 <= sent,
+                self.replay.send(packet.bytes)
+            else { return }
+            self.sendAgain(packet, sent: sent + 1, after: waits.dropFirst())
+        }
     }
 
     private func rearm() {

@@ -14,6 +14,13 @@ public struct StoredPacket: Hashable, Sendable {
         self.bytes = bytes
         self.storedAt = storedAt
     }
+
+    /// A SYN or SYN-ACK.
+    public var opensTCP: Bool {
+        guard flow.proto == IPProtocol.tcp, let first = bytes.first else { return false }
+        let flags = (first >> 4 == 4 ? Int(first & 0xf) * 4 : 40) + 13
+        return flags < bytes.count && bytes[flags] & 0x02 != 0
+    }
 }
 
 /// First packets of flows, sent again when the SA is up: at most one a flow, bounded in number,

@@ -22,7 +22,8 @@ struct QuickModeOffered: Sendable {
         var payloads: [Payload] = [
             .securityAssociation(
                 QuickModeProposal.offer(
-                    context.configuration, spi: inboundSPI, udp: association.udpEncapsulation)),
+                    context.configuration, to: association.traits, spi: inboundSPI,
+                    udp: association.udpEncapsulation)),
             .nonce(nonce),
         ]
         if let key { payloads.append(.keyExchange(key.publicValue)) }

@@ -31,12 +31,17 @@ enum QuickModeProposal {
         var proposal: Proposal
     }
 
+    /// libreswan 4.10 refuses a whole offer that has attribute 11 anywhere (BAD-PROPOSAL-SYNTAX,
+    /// measured) and [MS-IKEE] knows no such attribute: only our own kind is asked for 64-bit sequence
+    /// numbers.
     static func offer(
-        _ configuration: KeyingConfiguration, spi: UInt32, udp: NATTraversal?
+        _ configuration: KeyingConfiguration, to traits: PeerTraits, spi: UInt32, udp: NATTraversal?
     ) -> SecurityAssociationPayload {
         var transforms: [Transform] = []
+        let asksForExtended =
+            configuration.extendedSequenceNumbers && traits.negotiationDiscovery && !traits.microsoft
         for suite in configuration.quickModeSuites.prefix(32) {
-            for extended in configuration.extendedSequenceNumbers ? [true, false] : [false] {
+            for extended in asksForExtended ? [true, false] : [false] {
                 transforms.append(
                     transform(
                         number: UInt8(truncatingIfNeeded: transforms.count + 1),
