@@ -21,7 +21,7 @@ TEST_PACKAGES = procps tshark tcpdump prometheus ethtool
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool
 BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
 
-.PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test guests bench install clean
+.PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,11 +65,15 @@ SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLA
 test: test-deps guest-deps bpf guests ## build and run every test, those in guests too (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --skip GuestTests
-	$(SWIFT_TEST) --filter GuestTests
+	$(SWIFT_TEST) --filter GuestTests --skip InteropTests
 
 guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1 and 6.12 in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
-	$(SWIFT_TEST) --filter GuestTests
+	$(SWIFT_TEST) --filter GuestTests --skip InteropTests
+
+interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the guests (root)
+	$(SWIFT) build $(TEST_FLAGS) --build-tests
+	$(SWIFT_TEST) --filter InteropTests
 
 # Kernels are fetched once, outside of the source: deploy/guest-kernel says where.
 guests:
