@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* Sizes: clamp MSS so that segments fit after ESP, clear DF where ESP makes a packet too big. */
+/* Sizes: segments and packets must fit into their path after ESP. */
 #ifndef ND_MSS_H
 #define ND_MSS_H
 
 #define ND_TCP_OPTIONS_MAX 40
+#define ND_ROOM_LEAST 512
+#define ND_SEGMENT_LEAST 88
+#define ND_TCP_HEADER_MOST 60
 
 struct nd_mss_search {
 	__u8 options[ND_TCP_OPTIONS_MAX];
@@ -95,18 +98,42 @@ static __always_inline void nd_clamp_syn(struct __sk_buff *skb, const struct nd_
 	}
 }
 
-/* The XFRM interface answers PMTU errors that spiral down for DF packets that ESP makes too big
- * (measured); in transport mode inner and outer share the route's PMTU. */
-static __noinline int nd_clear_df(struct __sk_buff *skb, const struct nd_packet *p)
+/* What fits into an ESP packet of the kernel's engine. An XFRM interface lowers the route's PMTU for
+ * whatever is larger, DF or not, and in transport mode inner and outer share that route: one packet
+ * too many and it spirals down to 552 (measured). So nothing larger may reach it. */
+static __always_inline __u32 nd_room(const struct nd_packet *p, const struct nd_state *state,
+				     const struct nd_policy *policy)
 {
-	__u16 old, cleared;
+	__u32 overhead = p->family == 4 ? policy->overhead_v4 : policy->overhead_v6;
 
-	if (bpf_skb_load_bytes(skb, p->l3 + 6, &old, 2))
-		return 0;
-	cleared = old & ~bpf_htons(0x4000);
-	bpf_l3_csum_replace(skb, p->l3 + 10, old, cleared, 2);
-	bpf_skb_store_bytes(skb, p->l3 + 6, &cleared, 2, 0);
-	return 1;
+	return state->mtu > overhead + ND_ROOM_LEAST ? state->mtu - overhead : 0;
+}
+
+/* Fits into an ESP packet, or was made to. A peer that does not clamp MSS lets our TCP send segments
+ * that ESP makes too big. The kernel cuts a super-packet up after us, so it can be told a smaller
+ * size: room made in front of the IP header takes it from the segments, and taken away again it
+ * leaves them so. */
+static __noinline bool nd_fits(struct __sk_buff *skb, const struct nd_packet *p, __u32 room)
+{
+	__u32 headers = p->l4 - p->l3, over, segment = skb->gso_size;
+	__u8 offset = 0;
+
+	if (!segment)
+		return p->length <= room;
+	if (headers + ND_TCP_HEADER_MOST + segment <= room)
+		return true;
+	if (p->key.proto != IPPROTO_TCP)
+		return headers + 8 + segment <= room;
+	if (bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1))
+		return false;
+	headers += (offset >> 4) * 4;
+	if (headers + segment <= room)
+		return true;
+	over = headers + segment - room;
+	if (over > 1024 || headers + ND_SEGMENT_LEAST > room)
+		return false;
+	return !bpf_skb_adjust_room(skb, over, BPF_ADJ_ROOM_MAC, 0) &&
+	       !bpf_skb_adjust_room(skb, -(__s32)over, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
 #endif

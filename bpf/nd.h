@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 3u
+#define ND_ABI_VERSION 4u
 
 #define ND_MAX_RULES 128
 #define ND_EVENT_PACKET_MAX 2048
@@ -244,7 +244,7 @@ struct nd_policy {
 	struct nd_rule rules[ND_MAX_RULES];
 };
 
-#define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes no fragments and minds DF */
+#define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes neither fragments nor what ESP makes too big */
 
 struct nd_state {
 	__u32 abi;
@@ -253,8 +253,8 @@ struct nd_state {
 	__u32 flags;
 	__u32 drop_sample; /* report every n-th drop as an event; 0 = none */
 	__u32 mtu;         /* smallest of the protected interfaces; 0 = don't clamp */
-	__u32 fragments;   /* ifindex that takes fragments of protected datagrams; 0 = nd0 itself, or
-			      nobody where nd0 is the kernel's */
+	__u32 fragments;   /* ifindex that takes fragments of protected datagrams and what ESP would make
+			      too big; 0 = nd0 itself, or nobody where nd0 is the kernel's */
 	__u32 zero;
 };
 
@@ -268,7 +268,7 @@ struct nd_stats {
 	__u64 events_lost;     /* ring buffer full */
 	__u64 peers_full;      /* no room for a peer: it stays clear and unnegotiated */
 	__u64 mss_clamped;
-	__u64 fragments_cleared; /* DF cleared for ESP */
+	__u64 oversize;        /* packets that ESP would have made larger than the path */
 };
 
 struct nd_event {

@@ -46,6 +46,8 @@ static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_f
 static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,
 				  const struct nd_state *state, const struct nd_policy *policy)
 {
+	__u32 room;
+
 	if (!state->nd0)
 		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (state->flags & ND_STATE_KERNEL_ENGINE) {
@@ -57,12 +59,17 @@ static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet 
 			nd_pass(p, ND_PASS_OUT_PROTECTED);
 			return bpf_redirect(state->fragments, 0);
 		}
-		if (p->df && !skb->gso_size && state->mtu &&
-		    p->length + policy->overhead_v4 > state->mtu && nd_clear_df(skb, p)) {
+		room = nd_room(p, state, policy);
+		if (room && !nd_fits(skb, p, room)) {
 			struct nd_stats *stats = nd_stats_get();
 
+			/* The kernel protects it whole and then fragments the ESP packet. */
+			if (!state->fragments)
+				return nd_drop(skb, p, ND_DROP_TOO_BIG);
 			if (stats)
-				stats->fragments_cleared++;
+				stats->oversize++;
+			nd_pass(p, ND_PASS_OUT_PROTECTED);
+			return bpf_redirect(state->fragments, 0);
 		}
 	}
 	if (p->fragment == ND_FRAGMENT_FIRST)

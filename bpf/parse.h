@@ -25,10 +25,9 @@ struct nd_packet {
 	__u8 icmp_code;
 	__u8 fragment;     /* 0, ND_FRAGMENT_FIRST or ND_FRAGMENT_LATER */
 	__u8 outbound;
-	__u8 df;
 	__u8 quiet;        /* the peer's state asks for no event */
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
-	__u8 padding[3];
+	__u8 padding[4];
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
@@ -215,7 +214,6 @@ static __always_inline int nd_parse_ipv4(struct __sk_buff *skb, struct nd_packet
 	nd_map_v4(&p->key.local, p->outbound ? ip->saddr : ip->daddr);
 	nd_map_v4(&p->key.remote, p->outbound ? ip->daddr : ip->saddr);
 	place = bpf_ntohs(ip->frag_off);
-	p->df = place >> 14 & 1;
 	p->fragment_id = ip->id;
 	if (place & 0x3fff)
 		p->fragment = place & 0x1fff ? ND_FRAGMENT_LATER : ND_FRAGMENT_FIRST;

@@ -56,6 +56,11 @@ fail:;
 	return error;
 }
 
+int nd_tun_offloads(int fd, unsigned offloads)
+{
+	return ioctl(fd, TUNSETOFFLOAD, (unsigned long)offloads) ? -errno : 0;
+}
+
 int nd_tun_persist(int fd, bool persist)
 {
 	return ioctl(fd, TUNSETPERSIST, persist ? 1UL : 0UL) ? -errno : 0;

@@ -137,9 +137,7 @@ extension Snapshot {
             counter("events_lost", "Events that found the ring buffer full.", datapath.eventsLost),
             counter("peer_table_full", "Packets whose peer found no room in the peer table.", datapath.peersFull),
             counter("mss_clamped", "TCP handshake packets whose MSS was lowered.", datapath.mssClamped),
-            counter(
-                "fragmentation_allowed", "Packets whose don't-fragment bit was cleared for ESP.",
-                datapath.fragmentsCleared),
+            counter("oversize", "Packets that ESP would have made larger than the path.", datapath.oversize),
         ]
     }
 }

@@ -17,7 +17,7 @@ public struct Snapshot: Sendable {
         public var eventsLost: UInt64 = 0
         public var peersFull: UInt64 = 0
         public var mssClamped: UInt64 = 0
-        public var fragmentsCleared: UInt64 = 0
+        public var oversize: UInt64 = 0
 
         public init() {
             passedPackets = Array(repeating: 0, count: Lists.passKinds.count)
@@ -39,7 +39,7 @@ public struct Snapshot: Sendable {
             eventsLost = stats.events_lost
             peersFull = stats.peers_full
             mssClamped = stats.mss_clamped
-            fragmentsCleared = stats.fragments_cleared
+            oversize = stats.oversize
         }
 
         /// Sums, for the per-CPU values of one map and for the engine's own drops.
@@ -55,7 +55,7 @@ public struct Snapshot: Sendable {
             result.eventsLost &+= b.eventsLost
             result.peersFull &+= b.peersFull
             result.mssClamped &+= b.mssClamped
-            result.fragmentsCleared &+= b.fragmentsCleared
+            result.oversize &+= b.oversize
             return result
         }
     }

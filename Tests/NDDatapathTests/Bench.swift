@@ -256,7 +256,7 @@ final class Bench {
     }
 
     /// Counters behind the arrays of nd_stats.
-    enum Counter: Int { case upgrades, flowsCreated, eventsLost, peersFull, mssClamped, fragmentsCleared }
+    enum Counter: Int { case upgrades, flowsCreated, eventsLost, peersFull, mssClamped, oversize }
 
     func counter(_ counter: Counter) -> UInt64 {
         readStats()[2 * Int(ND_PASS_COUNT.rawValue + ND_DROP_COUNT.rawValue) + counter.rawValue]

@@ -72,20 +72,27 @@ struct SizeTests {
         }
     }
 
-    @Test("DF is cleared on what ESP makes too big for the kernel engine, and only there")
-    func df() throws {
-        for (flags, size, cleared) in [(ND_STATE_KERNEL_ENGINE, 1450, true), (ND_STATE_KERNEL_ENGINE, 1400, false), (0, 1450, false)] {
+    @Test("What ESP makes too big goes to the daemon for the kernel engine, and to nobody without one", arguments: families)
+    func oversize(_ family: IPFamily) throws {
+        let headers = family == .v4 ? 28 : 48
+        for (flags, fragments, size, target) in [
+            (ND_STATE_KERNEL_ENGINE, UInt32(77), 1450, UInt32(77)), (ND_STATE_KERNEL_ENGINE, 77, 1400, nil),
+            (ND_STATE_KERNEL_ENGINE, 0, 1450, 0), (0, 77, 1450, nil),
+        ] {
             let bench = try Bench()
-            try bench.secure()
-            try bench.raiseEpoch { ($0.flags, $0.mtu) = (flags, 1500) }
-            let talk = Talk(.v4, IPProtocol.udp)
-            let payload = [UInt8](repeating: 1, count: size - 28)
-            let packet = talk.udp(out: true, payload: payload, Talk.Shape(df: true))
+            try bench.secure(family)
+            try bench.raiseEpoch { ($0.flags, $0.mtu, $0.fragments) = (flags, 1500, fragments) }
+            let packet = Talk(family, IPProtocol.udp).udp(out: true, payload: Array(repeating: 1, count: size - headers))
             for _ in 0..<2 {
+                let before = bench.counter(.oversize)
                 let outcome = try bench.run(.egress, packet)
-                #expect(outcome.verdict == .redirect)
-                #expect(outcome.packet == talk.udp(out: true, payload: payload, Talk.Shape(df: !cleared)), "\(flags) \(size)")
-                #expect(Checksum.sum(outcome.packet.prefix(20)) == 0)
+                if target == 0 {
+                    #expect(outcome.dropped?.description == "too_big")
+                } else {
+                    #expect(outcome.verdict == .redirect)
+                    #expect(outcome.packet == packet)
+                    #expect(bench.counter(.oversize) - before == (target == nil ? 0 : 1), "\(flags) \(size)")
+                }
             }
         }
     }

@@ -138,9 +138,9 @@ enum MetricsGolden {
         # HELP ndbpf_mss_clamped_total TCP handshake packets whose MSS was lowered.
         # TYPE ndbpf_mss_clamped_total counter
         ndbpf_mss_clamped_total 0
-        # HELP ndbpf_fragmentation_allowed_total Packets whose don't-fragment bit was cleared for ESP.
-        # TYPE ndbpf_fragmentation_allowed_total counter
-        ndbpf_fragmentation_allowed_total 0
+        # HELP ndbpf_oversize_total Packets that ESP would have made larger than the path.
+        # TYPE ndbpf_oversize_total counter
+        ndbpf_oversize_total 0
 
         """
 }

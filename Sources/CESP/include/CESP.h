@@ -56,6 +56,9 @@ static inline uint16_t nd_fold(uint32_t sum)
 
 /* Opens one queue of the device. *offloads: 2 TSO and USO, 1 TSO only. */
 int nd_tun_open(const char *name, unsigned *offloads);
+
+/* TUN_F_*: what the device may leave to its reader. 0, or a negative errno. */
+int nd_tun_offloads(int fd, unsigned offloads);
 int nd_tun_persist(int fd, bool persist);
 int nd_link_up(const char *name, int mtu, int tx_queue);
 

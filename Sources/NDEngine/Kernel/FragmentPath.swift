@@ -6,7 +6,7 @@ import Glibc
 import NDCore
 import Synchronization
 
-/// Fragments of protected datagrams. ESP in transport mode covers a whole datagram (RFC 4303
+/// Fragments of protected datagrams, and whole packets that ESP would make larger than the path. ESP in transport mode covers a whole datagram (RFC 4303
 /// §3.1.1), and an XFRM interface can't carry one that is larger than the path. So BPF redirects the
 /// fragments into a TUN device, here they become whole again, and a raw socket sends the datagram on
 /// under an ESP policy of its own: the kernel protects it and then fragments the ESP packet. The
@@ -61,6 +61,14 @@ final class FragmentPath: @unchecked Sendable {
             throw NDError(
                 "engine.tun", "can't open \(device), which takes fragments: \(String(cString: strerror(tun < 0 ? -tun : -wake)))",
                 hint: -tun == ENOENT || -tun == ENODEV ? "the kernel has no TUN: modprobe tun" : nil)
+        }
+        // Segments and checksums come finished.
+        let plain = nd_tun_offloads(tun, 0)
+        guard plain == 0 else {
+            close(tun)
+            close(wake)
+            buffer.deallocate()
+            throw NDError("engine.tun", "can't switch the offloads of \(device) off: \(String(cString: strerror(-plain)))")
         }
         if access("/proc/sys/net/ipv6/conf/\(device)", F_OK) == 0 {
             try? Sysctl.set("ipv6/conf/\(device)/addr_gen_mode", "1")
@@ -182,18 +190,32 @@ final class FragmentPath: @unchecked Sendable {
             place = (Int(be16(6) & 0x1fff) * 8, be16(6) & 0x2000 != 0)
             range = header..<total
             (ttl, tos) = (packet[8], packet[1])
+            guard be16(6) & 0x3fff != 0 else {
+                return deliver(
+                    Datagram(
+                        peer: PeerKey(local: from, remote: to).fragments, proto: packet[9], ttl: ttl, tos: tos,
+                        payload: Array(packet[header..<total]), since: .now()))
+            }
         } else {
-            // What stands between the IPv6 header and the fragment header can't be said to the
-            // socket; nobody sends it.
-            guard packet.count > 48, packet[0] >> 4 == 6, packet[6] == 44, let from = IPAddress(bytes: packet[8..<24]),
-                let to = IPAddress(bytes: packet[24..<40])
+            // What stands between the IPv6 header and the fragment or transport header can't be said to
+            // the socket; nobody sends it.
+            let isFragment = packet[6] == 44
+            let start = isFragment ? 48 : 40
+            let end = min(40 + Int(be16(4)), packet.count)
+            guard packet[0] >> 4 == 6, end > start, let from = IPAddress(bytes: packet[8..<24]),
+                let to = IPAddress(bytes: packet[24..<40]), isFragment || ![0, 43, 60].contains(packet[6])
             else { return drop(ND_DROP_FRAGMENT) }
+            (ttl, tos) = (packet[7], packet[0] << 4 | packet[1] >> 4)
+            guard isFragment else {
+                return deliver(
+                    Datagram(
+                        peer: PeerKey(local: from, remote: to).fragments, proto: packet[6], ttl: ttl, tos: tos,
+                        payload: Array(packet[start..<end]), since: .now()))
+            }
             let id = UInt32(be16(44)) << 16 | UInt32(be16(46))
             key = Reassembly.Key(source: from, destination: to, identification: id, proto: packet[40])
             place = (Int(be16(42) & 0xfff8), be16(42) & 1 != 0)
-            range = 48..<min(40 + Int(be16(4)), packet.count)
-            (ttl, tos) = (packet[7], packet[0] << 4 | packet[1] >> 4)
-            guard !range.isEmpty else { return drop(ND_DROP_MALFORMED) }
+            range = start..<end
         }
         switch reassembly.insert(
             key, offset: place.offset, more: place.more, payload: Array(packet[range]), now: .now())
