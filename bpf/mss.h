@@ -7,6 +7,8 @@
 #define ND_ROOM_LEAST 512
 #define ND_SEGMENT_LEAST 88
 #define ND_TCP_HEADER_MOST 60
+/* What ESP adds at most, with what UDP adds: 57 + 8 (AES-CBC with SHA-256), rounded up. */
+#define ND_TAIL_MOST 96
 
 struct nd_mss_search {
 	__u8 options[ND_TCP_OPTIONS_MAX];
@@ -134,6 +136,75 @@ static __noinline bool nd_fits(struct __sk_buff *skb, const struct nd_packet *p,
 		return false;
 	return !bpf_skb_adjust_room(skb, over, BPF_ADJ_ROOM_MAC, 0) &&
 	       !bpf_skb_adjust_room(skb, -(__s32)over, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
+/* Local TCP leaves its checksum to the device: the field holds the pseudo header's sum. */
+static __noinline bool nd_checksum_is_partial(const struct nd_packet *p, __u32 l4_length, __u16 check)
+{
+	const __u32 *local = p->key.local.words, *remote = p->key.remote.words;
+	__u64 sum = bpf_htons(l4_length) + bpf_htons(IPPROTO_TCP);
+
+	/* The mapped prefix of IPv4 is no part of it. */
+	if (p->family == 6)
+		sum += (__u64)local[0] + local[1] + local[2] + remote[0] + remote[1] + remote[2];
+	sum += (__u64)local[3] + remote[3];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == check;
+}
+
+/* Cuts the packet's length from one total to another. */
+static __noinline int nd_set_length(struct __sk_buff *skb, const struct nd_packet *p, __u32 from, __u32 to)
+{
+	__u32 before = p->l4 - p->l3;
+	__u16 old = bpf_htons(p->family == 4 ? from : from - 40);
+	__u16 new = bpf_htons(p->family == 4 ? to : to - 40);
+
+	if (bpf_skb_change_tail(skb, p->l3 + to, 0))
+		return -1;
+	if (p->family == 4 && bpf_l3_csum_replace(skb, p->l3 + 10, old, new, 2))
+		return -1;
+	if (bpf_skb_store_bytes(skb, p->l3 + (p->family == 4 ? 2 : 4), &new, 2, 0))
+		return -1;
+	return bpf_l4_csum_replace(skb, p->l4 + 16, bpf_htons(from - before), bpf_htons(to - before),
+				   BPF_F_PSEUDO_HDR | 2);
+}
+
+/* A single segment that ESP makes too big becomes two, as the kernel would cut a super-packet: the
+ * larger part goes ahead, the few bytes that don't fit follow behind the same headers. */
+static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, __u32 room, __u32 nd0)
+{
+	__u32 left = p->length - room, headers, sequence;
+	__u8 tail[ND_TAIL_MOST];
+	struct tcphdr tcp;
+	__u8 flags;
+
+	if (p->key.proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+		return false;
+	headers = p->l4 - p->l3 + tcp.doff * 4;
+	if (tcp.syn || tcp.urg || headers + ND_SEGMENT_LEAST > room ||
+	    !nd_checksum_is_partial(p, p->length - (p->l4 - p->l3), tcp.check))
+		return false;
+	asm volatile("" : "+r"(left));
+	if (left < 1 || left > ND_TAIL_MOST || bpf_skb_load_bytes(skb, p->l3 + room, tail, left))
+		return false;
+	flags = ((__u8 *)&tcp)[13] & ~(ND_TCP_FIN | ND_TCP_PSH);
+	if (nd_set_length(skb, p, p->length, room))
+		return false;
+	/* Where a part can't be sent, TCP sends it again. */
+	if (bpf_skb_store_bytes(skb, p->l4 + 13, &flags, 1, 0) || bpf_clone_redirect(skb, nd0, 0))
+		return true;
+	flags = ((__u8 *)&tcp)[13] & ~ND_TCP_CWR;
+	sequence = bpf_htonl(bpf_ntohl(tcp.seq) + room - headers);
+	asm volatile("" : "+r"(left));
+	if (left < 1 || left > ND_TAIL_MOST || bpf_skb_store_bytes(skb, p->l4 + tcp.doff * 4, tail, left, 0))
+		return true;
+	nd_set_length(skb, p, room, headers + left);
+	bpf_skb_store_bytes(skb, p->l4 + 4, &sequence, 4, 0);
+	bpf_skb_store_bytes(skb, p->l4 + 13, &flags, 1, 0);
+	return true;
 }
 
 #endif

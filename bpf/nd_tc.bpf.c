@@ -10,6 +10,7 @@
 #include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/tcp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
@@ -63,11 +64,15 @@ static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet 
 		if (room && !nd_fits(skb, p, room)) {
 			struct nd_stats *stats = nd_stats_get();
 
+			if (stats)
+				stats->oversize++;
+			if (!skb->gso_size && nd_cut(skb, p, room, state->nd0)) {
+				nd_pass(p, ND_PASS_OUT_PROTECTED);
+				return bpf_redirect(state->nd0, 0);
+			}
 			/* The kernel protects it whole and then fragments the ESP packet. */
 			if (!state->fragments)
 				return nd_drop(skb, p, ND_DROP_TOO_BIG);
-			if (stats)
-				stats->oversize++;
 			nd_pass(p, ND_PASS_OUT_PROTECTED);
 			return bpf_redirect(state->fragments, 0);
 		}
@@ -159,11 +164,12 @@ static __noinline int nd_out_held(struct __sk_buff *skb, struct nd_packet *p,
 	}
 	if (!nd_link_local(p) &&
 	    !nd_peer_ask(skb, p, policy, key,
-			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
-	    reason == ND_DROP_HELD) {
+			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED)) {
 		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
 
-		if (peer && peer->state == ND_PEER_NEGOTIATING)
+		/* What answers a peer that was secured before looks latched too. */
+		if (peer && peer->state == ND_PEER_NEGOTIATING &&
+		    (reason == ND_DROP_HELD || (peer->flags & ND_PEER_ANSWERING)))
 			nd_emit(skb, p, ND_EVENT_STASH, 0, key->context);
 	}
 	return nd_out_drop(skb, p, reason);

@@ -9,7 +9,9 @@
 #define ND_TCP_FIN 0x01
 #define ND_TCP_SYN 0x02
 #define ND_TCP_RST 0x04
+#define ND_TCP_PSH 0x08
 #define ND_TCP_ACK 0x10
+#define ND_TCP_CWR 0x80
 
 struct nd_packet {
 	struct nd_flow_key key;

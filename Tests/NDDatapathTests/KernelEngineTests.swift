@@ -48,4 +48,15 @@ struct KernelEngineDatapathTests {
         try bench.secure(family)
         #expect(try bench.run(.egress, tcp.tcp([.syn, .ack], out: true)).verdict == .redirect)
     }
+
+    @Test("The answer to a peer that was secured a moment ago is stored too", arguments: families)
+    func answersAgain(_ family: IPFamily) throws {
+        let bench = try kernel()
+        var peer = PeerEntry(.negotiating, changedAt: Bench.now())
+        peer.isAnswering = true
+        peer.securedUntil = Bench.now()
+        try bench.setPeer(peer, family)
+        let syn = try bench.run(.egress, Talk(family).tcp([.syn, .ack], out: true))
+        #expect(syn.dropped == .latched && syn.events.map(\.kind) == [ND_EVENT_STASH])
+    }
 }

@@ -72,13 +72,16 @@ extension DecisionTables {
     ) -> Decision {
         var kept = flow
         kept?.note(packet, outbound: true)
-        let next = asked(packet, peer, policy, now)
-        return Decision(
-            .drop(.latched), row, flow: kept, peer: next ?? peer, event: next == nil ? nil : .latched)
+        if let next = asked(packet, peer, policy, now) {
+            return Decision(.drop(.latched), row, flow: kept, peer: next, event: .latched)
+        }
+        // What answers a peer that was secured before looks latched too.
+        let answers = peer?.state == .negotiating && peer?.isAnswering == true && !packet.key.remote.address.isLinkLocal
+        return Decision(.drop(.latched), row, flow: kept, peer: peer, event: answers ? .stash : nil)
     }
 
-    /// Row 8, and what may answer a packet that came protected. No flow is made: it would let a clear answer in. So every held packet is offered to
-    /// the store, which keeps one a flow.
+    /// Row 8, and what may answer a packet that came protected. No flow is made: it would let a clear
+    /// answer in. So every held packet is offered to the store, which keeps one a flow.
     private static func held(
         _ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
