@@ -17,8 +17,8 @@ BUILD_PACKAGES = clang-14 libbpf-dev libelf-dev zlib1g-dev libssl-dev libc6-dev 
 ifeq ($(ARCH),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev
 endif
-TEST_PACKAGES = procps tshark tcpdump prometheus ethtool
-GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool
+TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables
+GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool nftables
 BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
 
 .PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean

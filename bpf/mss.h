@@ -7,8 +7,8 @@
 #define ND_ROOM_LEAST 512
 #define ND_SEGMENT_LEAST 88
 #define ND_TCP_HEADER_MOST 60
-/* What ESP adds at most, with what UDP adds: 57 + 8 (AES-CBC with SHA-256), rounded up. */
-#define ND_TAIL_MOST 96
+/* ESP adds 57 bytes at most (AES-CBC with SHA-256), UDP 8. */
+#define ND_TAIL_MOST 128
 
 struct nd_mss_search {
 	__u8 options[ND_TCP_OPTIONS_MAX];
@@ -172,6 +172,14 @@ static __noinline int nd_set_length(struct __sk_buff *skb, const struct nd_packe
 				   BPF_F_PSEUDO_HDR | 2);
 }
 
+/* A bound that 6.1's verifier sees: it forgets what it knew of a number that went to the stack. */
+static __always_inline __u32 nd_tail_size(__u32 left)
+{
+	left -= 1;
+	asm volatile("%0 &= %1" : "+r"(left) : "i"(ND_TAIL_MOST - 1));
+	return left + 1;
+}
+
 /* A single segment that ESP makes too big becomes two, as the kernel would cut a super-packet: the
  * larger part goes ahead, the few bytes that don't fit follow behind the same headers. */
 static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, __u32 room, __u32 nd0)
@@ -187,8 +195,7 @@ static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, 
 	if (tcp.syn || tcp.urg || headers + ND_SEGMENT_LEAST > room ||
 	    !nd_checksum_is_partial(p, p->length - (p->l4 - p->l3), tcp.check))
 		return false;
-	asm volatile("" : "+r"(left));
-	if (left < 1 || left > ND_TAIL_MOST || bpf_skb_load_bytes(skb, p->l3 + room, tail, left))
+	if (left > ND_TAIL_MOST || bpf_skb_load_bytes(skb, p->l3 + room, tail, nd_tail_size(left)))
 		return false;
 	flags = ((__u8 *)&tcp)[13] & ~(ND_TCP_FIN | ND_TCP_PSH);
 	if (nd_set_length(skb, p, p->length, room))
@@ -198,8 +205,7 @@ static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, 
 		return true;
 	flags = ((__u8 *)&tcp)[13] & ~ND_TCP_CWR;
 	sequence = bpf_htonl(bpf_ntohl(tcp.seq) + room - headers);
-	asm volatile("" : "+r"(left));
-	if (left < 1 || left > ND_TAIL_MOST || bpf_skb_store_bytes(skb, p->l4 + tcp.doff * 4, tail, left, 0))
+	if (bpf_skb_store_bytes(skb, p->l4 + tcp.doff * 4, tail, nd_tail_size(left), 0))
 		return true;
 	nd_set_length(skb, p, room, headers + left);
 	bpf_skb_store_bytes(skb, p->l4 + 4, &sequence, 4, 0);

@@ -35,6 +35,8 @@ public struct Discovery: Sendable {
         var lastFailure: FailureReason?
         var negotiations = 0
         var deadline: Instant?
+        /// We want to talk to it too, but its own negotiation, which we answer, goes first.
+        var isWanted = false
 
         var wasSecured: Bool { record.securedUntil != nil }
     }
@@ -95,6 +97,7 @@ public struct Discovery: Sendable {
     public mutating func stash(
         _ key: PeerKey, flow: FlowKey, packet: [UInt8]?, now: Instant
     ) -> [DiscoveryAction] {
+        if let peer = peers[key], peer.record.isAnswering, peer.negotiatingSince == nil { peers[key]?.isWanted = true }
         guard let packet, let peer = peers[key] else { return drop(key, .useless) }
         let stored = StoredPacket(flow: flow, peer: key, bytes: packet, storedAt: now)
         switch peer.record.state {
@@ -199,6 +202,7 @@ public struct Discovery: Sendable {
             budget.finish()
         }
         peer.negotiatingSince = nil
+        peer.isWanted = false
         peer.failures = 0
         peer.lastFailure = nil
         let isNew = peer.record.state != .secured
@@ -257,6 +261,12 @@ public struct Discovery: Sendable {
         var peer = before
         peer.record.isAnswering = false
         peer.record.changedAt = now
+        if peer.isWanted, peer.negotiatingSince == nil {
+            peer.isWanted = false
+            peer.record.state = peer.wasSecured ? .lost : .unknown
+            peers[key] = peer
+            return ask(key, assumeSecured: false, now: now)
+        }
         if peer.negotiatingSince != nil {
             peers[key] = peer
         } else if peer.wasSecured {

@@ -65,6 +65,8 @@ public struct KeyingLimits: Hashable, Sendable {
     public var quickModesPerMainMode = 32
     /// How long a finished exchange still answers retransmissions.
     public var exchangeRetention: Span = .seconds(30)
+    /// How long a pair that its initiator never used outlives the ISAKMP SA that it was made under.
+    public var abandonedPair: Span = .seconds(1)
     /// Unauthenticated error replies.
     public var errorRepliesPerSecond = 50
     /// Cookie demands while `halfOpenCookieThreshold` is passed.

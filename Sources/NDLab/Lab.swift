@@ -10,6 +10,13 @@ import NDCore
 ///        eth0 ------------- eth0 ------------- eth0 ------------- eth0
 ///                         a bridge (namespace "wire")
 ///
+/// Hosts behind a NAT have addresses of their own and one in common on the wire (IPv4 only):
+///
+///     gamma 192.168.77.3   delta 192.168.77.4
+///        eth0 ------------- eth0
+///                 a bridge
+///           namespace "nat", 10.77.0.100
+///
 /// Everything is named after this process and taken away at the end.
 public final class Lab: @unchecked Sendable {
     public struct Host: Sendable, Hashable {
@@ -25,9 +32,25 @@ public final class Lab: @unchecked Sendable {
 
     public enum Family: String, Sendable, CaseIterable { case ipv4, ipv6 }
 
+    /// A router that hides hosts behind its own address (nft masquerade).
+    public struct NAT: Sendable, Hashable {
+        public var hosts: [String]
+        /// Every connection gets a port of the router's; otherwise only one whose port is taken.
+        public var changesPorts: Bool
+
+        public init(hosts: [String], changesPorts: Bool = false) {
+            self.hosts = hosts
+            self.changesPorts = changesPorts
+        }
+    }
+
+    /// What the others see of the hosts behind the NAT.
+    public static let natAddress = IPAddress(high: 0, low: 0xffff_0a4d_0064)
+
     public let hosts: [Host]
     public let directory: String
     private let prefix: String
+    private let nat: NAT?
     private var namespaces: [String] = []
     private var daemons: [DaemonProcess] = []
     var daemonProcesses: [DaemonProcess] { daemons }
@@ -41,11 +64,12 @@ public final class Lab: @unchecked Sendable {
     }
 
     /// `tag` keeps labs of one process apart; mtu is every interface's.
-    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500) throws {
+    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500, nat: NAT? = nil) throws {
         guard geteuid() == 0 else {
             throw NDError(
                 "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")
         }
+        self.nat = nat
         prefix = "nd\(getpid())\(tag)"
         directory = "/tmp/\(prefix)"
         var made: [Host] = []
@@ -53,7 +77,8 @@ public final class Lab: @unchecked Sendable {
         for name in names {
             let index = Self.usualHosts.firstIndex(of: name) ?? strangers
             if index == strangers { strangers += 1 }
-            guard let ipv4 = IPAddress("10.77.0.\(index + 1)"), let ipv6 = IPAddress("fd77::\(index + 1)") else {
+            let network = nat?.hosts.contains(name) == true ? "192.168.77" : "10.77.0"
+            guard let ipv4 = IPAddress("\(network).\(index + 1)"), let ipv6 = IPAddress("fd77::\(index + 1)") else {
                 throw NDError("lab.addresses", "bad host number \(index)")
             }
             made.append(Host(name: name, namespace: "\(prefix)-\(name)", ipv4: ipv4, ipv6: ipv6))
@@ -81,13 +106,17 @@ public final class Lab: @unchecked Sendable {
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         let wire = "\(prefix)-wire"
         // One process for many commands: on an emulated machine each costs 30 to 100 ms.
-        let all = hosts.map(\.namespace) + [wire]
+        let router = nat == nil ? nil : "\(prefix)-nat"
+        let all = hosts.map(\.namespace) + [wire] + (router.map { [$0] } ?? [])
         namespaces = all
+        let hidden = Set(nat?.hosts ?? [])
         try batch(
             all.map { "netns add \($0)" }
                 + hosts.enumerated().map { index, host in
-                    "link add eth0 mtu \(mtu) netns \(host.namespace) type veth peer name p\(index) mtu \(mtu) netns \(wire)"
-                })
+                    let far = hidden.contains(host.name) ? router ?? wire : wire
+                    return "link add eth0 mtu \(mtu) netns \(host.namespace) type veth peer name p\(index) mtu \(mtu) netns \(far)"
+                }
+                + (router.map { ["link add eth0 mtu \(mtu) netns \($0) type veth peer name nat mtu \(mtu) netns \(wire)"] } ?? []))
         // A bridge that snoops multicast delays neighbour discovery; some kernels' bridges can't.
         do {
             try batch(["link add br0 type bridge stp_state 0 mcast_snooping 0"], in: wire)
@@ -95,13 +124,40 @@ public final class Lab: @unchecked Sendable {
             try batch(["link add br0 type bridge stp_state 0"], in: wire)
         }
         try batch(
-            ["link set br0 mtu \(mtu) up"] + hosts.indices.map { "link set p\($0) master br0 up" }, in: wire)
+            ["link set br0 mtu \(mtu) up"]
+                + hosts.indices.filter { !hidden.contains(hosts[$0].name) }.map { "link set p\($0) master br0 up" }
+                + (router == nil ? [] : ["link set nat master br0 up"]), in: wire)
         for host in hosts {
             try batch(
                 [
                     "link set lo up", "link set eth0 up", "addr add \(host.ipv4)/24 brd + dev eth0",
                     "addr add \(host.ipv6)/64 dev eth0 nodad",
-                ], in: host.namespace)
+                ] + (hidden.contains(host.name) ? ["route add default via 192.168.77.254"] : []), in: host.namespace)
+        }
+        if let router, let nat { try build(router, nat, mtu: mtu) }
+    }
+
+    private func build(_ router: String, _ nat: NAT, mtu: Int) throws {
+        let ports = hosts.indices.filter { nat.hosts.contains(hosts[$0].name) }
+        try batch(
+            [
+                "link set lo up", "link set eth0 up", "addr add \(Self.natAddress)/24 brd + dev eth0",
+                "link add br1 type bridge stp_state 0", "link set br1 mtu \(mtu) up",
+                "addr add 192.168.77.254/24 brd + dev br1",
+            ] + ports.map { "link set p\($0) master br1 up" }, in: router)
+        let rules = """
+            table ip nat {
+                chain after {
+                    type nat hook postrouting priority srcnat;
+                    oifname eth0 masquerade\(nat.changesPorts ? " fully-random" : "")
+                }
+            }
+            """
+        let file = "\(directory)/nft"
+        try rules.write(toFile: file, atomically: false, encoding: .utf8)
+        try Shell.run("ip", "netns", "exec", router, "nft", "-f", file)
+        try Self.inside("/run/netns/\(router)") {
+            try "1".write(toFile: "/proc/sys/net/ipv4/ip_forward", atomically: false, encoding: .utf8)
         }
     }
 

@@ -513,6 +513,23 @@ struct AnsweringTests {
         #expect(bench.timer().removals == [other])
     }
 
+    @Test("Who asked while a peer's own negotiation was answered gets one of ours when that comes to nothing")
+    func wanted() {
+        for wasSecured in [false, true] {
+            var bench = Bench()
+            if wasSecured {
+                _ = bench.established(peer)
+                _ = bench.machine.handle(.removed(peer, .expired, remainingPairs: 0), now: bench.now)
+            }
+            _ = bench.machine.answering(peer, now: bench.now)
+            _ = bench.stash(peer, port: 7)
+            let gone = bench.machine.handle(.removed(peer, .dead, remainingPairs: 0), now: bench.now)
+            #expect(gone.starts == [peer])
+            #expect(bench.machine.record(peer)?.isAnswering == false)
+            #expect(bench.established(peer).replays.map(\.flow) == [Bench.flow(peer, 7)])
+        }
+    }
+
     @Test("Our own negotiation beside the peer's goes on when the peer's pair comes to nothing")
     func both() {
         var bench = Bench()

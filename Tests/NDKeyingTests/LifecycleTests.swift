@@ -29,6 +29,18 @@ import Testing
         #expect(a.machine.nextDeadline == nil && a.machine.peers.isEmpty && b.machine.peers.isEmpty)
     }
 
+    @Test func `a pair whose initiator gave up before message 3 goes soon after the ISAKMP SA`() {
+        let (a, b, net) = pair()
+        // Message 3 of quick mode is the ninth of all.
+        net.fate = { $0.number == 8 ? .lose : .deliver }
+        net.negotiate(a, b)
+        net.run(for: .milliseconds(300))
+        #expect(b.machine.quickModes.count == 1 && b.established.isEmpty)
+        net.apply(a, a.machine.delete(a.peer(b), reason: .administrative, now: net.now))
+        net.run(for: .seconds(2))
+        #expect(b.machine.quickModes.isEmpty && b.removals.count == 1)
+    }
+
     @Test func `the responder's delete works alike, and a new negotiation follows`() {
         let (a, b, net) = established()
         net.apply(b, b.machine.delete(b.peer(a), reason: .policyChange, now: net.now))

@@ -69,7 +69,18 @@ struct CellRun {
             return true
         } catch {
             result.steps[step.rawValue] = .failed("\(error)")
+            keepStates(step)
             return false
+        }
+    }
+
+    /// Both kernels' SAs at the moment of a failure.
+    private func keepStates(_ step: CellResult.Step) {
+        for host in [stage.alpha, peer.host] {
+            guard let output = try? Shell.capture(["ip", "-n", host.namespace, "-s", "xfrm", "state"]) else { continue }
+            // Keys of a lab are no secret, but a log is no place for keys.
+            let lines = output.text.split(separator: "\n").filter { !["aead", "enc", "auth-trunc"].contains($0.split(separator: " ").first?.trimmingCharacters(in: .whitespaces)) }
+            stage.keep("\(cell.name) \(step.rawValue) \(host.name) states.log", lines.joined(separator: "\n"))
         }
     }
 

@@ -111,6 +111,15 @@ extension KeyingMachine {
         mode.expires = min(mode.expires ?? soon, soon)
         mainModeRecords[mode.id] = mode
         schedule(mode)
+        // Its message 3 will hardly come: a pair that nobody uses must not keep the peer from a new
+        // start. But it may be lost, and the pair in use.
+        let patience = now.advanced(by: configuration.limits.abandonedPair)
+        for spi in peers[mode.addresses]?.pairs ?? []
+        where pairs[spi]?.mainMode == mode.id && pairs[spi]?.confirmed == false {
+            guard let pair = pairs[spi] else { continue }
+            pairs[spi]?.expires = min(pair.expires, patience)
+            schedulePair(spi)
+        }
         restartNegotiations(thatUsed: mode.id, mode.addresses)
     }
 

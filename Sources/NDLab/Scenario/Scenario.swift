@@ -19,6 +19,7 @@ public struct Scenario: Sendable {
         /// Empty when the file has one case only.
         public var name: String
         public var mtu: Int
+        public var nat: Lab.NAT?
         public var hosts: [HostPlan]
         public var runs: [Run]
     }

@@ -35,7 +35,7 @@ private struct ScenarioReader {
     func read(_ root: Node) -> Scenario {
         let top = MappingReader(
             root, path: "",
-            keys: ["title", "demo", "families", "engines", "variables", "guest", "cases", "mtu", "hosts", "steps"],
+            keys: ["title", "demo", "families", "engines", "variables", "guest", "cases", "mtu", "nat", "hosts", "steps"],
             findings)
         let base = file.split(separator: "/").last.map(String.init) ?? file
         let name = base.hasSuffix(".yaml") ? String(base.dropLast(5)) : base
@@ -67,6 +67,7 @@ private struct ScenarioReader {
                     let wrapped = MappingReader(Node.mapping(.init([(Node("mtu"), node)])), path: "", keys: ["mtu"], findings)
                     one.mtu = wrapped.integer("mtu", in: 1280...9000, default: 1500)
                 }
+                if let node = top.node("nat").map({ substitution.apply($0) }) { one.nat = nat(node) }
                 one.hosts = HostReader(findings: findings, conditions: conditions).hosts(substitution.apply(hosts))
                 let reader = StepReader(
                     findings: findings, file: base, hosts: one.hosts.map(\.name), conditions: conditions)
@@ -80,6 +81,13 @@ private struct ScenarioReader {
             findings.add("no-claim", at: top.place("steps"), "the scenario claims nothing", fix: "give what it shows a `claim: ...`")
         }
         return scenario
+    }
+
+    private func nat(_ node: Node) -> Lab.NAT {
+        let reader = MappingReader(node, path: "nat", keys: ["hosts", "ports"], findings)
+        enum Ports: String, CaseIterable { case kept, changed }
+        return Lab.NAT(
+            hosts: reader.texts("hosts", of: "hosts"), changesPorts: reader.choice("ports", default: Ports.kept) == .changed)
     }
 
     /// The variables of each case: the file's, then the guest's, then the case's, then the caller's.

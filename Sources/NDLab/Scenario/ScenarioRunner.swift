@@ -103,7 +103,7 @@ final class ScenarioStage: @unchecked Sendable {
     init(_ one: Scenario.Case, conditions: RunConditions) throws {
         plans = one.hosts
         patience = conditions.guest ? 120 : 20
-        lab = try Lab(tag: "s\(Self.counter.next())", hosts: one.hosts.map(\.name), mtu: one.mtu)
+        lab = try Lab(tag: "s\(Self.counter.next())", hosts: one.hosts.map(\.name), mtu: one.mtu, nat: one.nat)
         do {
             key = try lab.writeKey()
             for plan in plans {
