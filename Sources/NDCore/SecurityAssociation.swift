@@ -57,12 +57,15 @@ public struct SecurityAssociation: Sendable {
     public var lifetime: Span?
     /// Bytes in kilobytes of 1,024 (RFC 2407 §4.5), both directions alike; nil: none.
     public var lifetimeKilobytes: UInt64?
+    /// The peer's address is a NAT's: others may have it too, told apart by their UDP ports.
+    public var sharesAddress: Bool
 
     public init(
         direction: Direction, spi: UInt32, peer: PeerKey, suite: ESPSuite, keymat: SecretBytes,
         encapsulation: ESPEncapsulation, extendedSequenceNumbers: Bool, replayWindow: Int = 4096,
-        lifetime: Span? = nil, lifetimeKilobytes: UInt64? = nil
+        lifetime: Span? = nil, lifetimeKilobytes: UInt64? = nil, sharesAddress: Bool = false
     ) {
+        self.sharesAddress = sharesAddress
         self.lifetime = lifetime
         self.lifetimeKilobytes = lifetimeKilobytes
         self.direction = direction

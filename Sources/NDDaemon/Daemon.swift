@@ -136,6 +136,7 @@ public final class Daemon: Service, @unchecked Sendable {
         let choice = try EngineChoice(policy, device: options.device, interfaces: interfaces)
         let engine = choice.engine
         var keying = try KeyingConfiguration(policy, engineWantsUDP: choice.wantsUDP)
+        keying.separatesClients = engine.kind == .user
         if let file = options.keyLogFile {
             let keyLog = try KeyLog(path: file)
             keying.keyLog = { keyLog.write($0) }

@@ -89,6 +89,8 @@ public struct KeyingConfiguration: Sendable {
     /// Make both sides believe in a NAT, so that ESP travels in UDP: an engine without access to
     /// IP protocol 50 needs it. Without effect on a peer that knows no NAT traversal.
     public var forceUDPEncapsulation: Bool
+    /// The engine tells hosts behind one address apart; otherwise the first one alone is served.
+    public var separatesClients = true
     /// NAT-traversal vendor IDs also over IPv6; Windows sends them over IPv4 only.
     public var natTraversalOverIPv6: Bool
     /// Announce that this host accepts clear inbound connections (EXCHANGE_INFO bit 0).

@@ -116,6 +116,14 @@ final class InboundPath {
         count += 1
     }
 
+    private func flow(_ data: UnsafeMutableRawPointer, _ length: Int, _ proto: UInt8, _ sa: InboundSA) -> FlowKey {
+        let hasPorts = [IPProtocol.tcp, IPProtocol.udp].contains(proto) && length >= 4
+        let p = UnsafeRawPointer(data)
+        return FlowKey(
+            local: Endpoint(sa.sa.peer.local, hasPorts ? p.be16(2) : 0),
+            remote: Endpoint(sa.sa.peer.remote, hasPorts ? p.be16(0) : 0), proto: proto)
+    }
+
     private func flush() {
         guard count > 0, let sa = batchSA else { return }
         let total = count
@@ -152,6 +160,7 @@ final class InboundPath {
         var good = 0
         var bytes = 0
         var malformed = 0
+        var strangers = 0
         for index in 0..<fresh where ops[index].ok {
             if good == 0, !sa.seen.load(ordering: .relaxed), !sa.seen.exchange(true, ordering: .relaxed) {
                 events.firstInboundPacket(spi: sa.sa.spi, peer: sa.sa.peer)
@@ -168,6 +177,10 @@ final class InboundPath {
             }
             // 59 is a dummy for traffic-flow confidentiality (RFC 4303 §2.6).
             if next == 59 { continue }
+            if sa.sa.sharesAddress, !table.flows.claim(flow(data, length, next, sa), port: sa.remotePort, now: .now()) {
+                strangers += 1
+                continue
+            }
             bytes += length
             coalescer.deliver(data, length: length, proto: next, sa: sa)
         }
@@ -175,6 +188,7 @@ final class InboundPath {
         if refused > 0 { counters.drop(ND_DROP_AUTHENTICATION, refused) }
         if replayed > 0 { counters.drop(ND_DROP_REPLAY, replayed) }
         if malformed > 0 { counters.drop(ND_DROP_ESP_MALFORMED, malformed) }
+        if strangers > 0 { counters.drop(ND_DROP_WRONG_ADDRESS, strangers) }
         good -= malformed
         sa.packets.add(UInt64(good), ordering: .relaxed)
         sa.bytes.add(UInt64(bytes), ordering: .relaxed)

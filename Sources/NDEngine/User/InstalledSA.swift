@@ -116,6 +116,7 @@ final class InboundSA: Sendable {
     let contexts: CipherContexts
     let from: nd_addr16
     let to: nd_addr16
+    let remotePort: UInt16
     let window: Mutex<ReplayWindow>
     let installedAt = Instant.now()
     let packets = Atomic<UInt64>(0)
@@ -127,6 +128,7 @@ final class InboundSA: Sendable {
         contexts = try CipherContexts(sa, seal: false, library: library, workers: workers)
         from = nd_addr16(sa.peer.remote)
         to = nd_addr16(sa.peer.local)
+        if case .udp(_, let port) = sa.encapsulation { remotePort = port } else { remotePort = 0 }
         window = Mutex(ReplayWindow(size: sa.replayWindow))
     }
 }
@@ -143,10 +145,13 @@ final class SATable: Sendable {
         var inbound: [UInt32: InboundSA] = [:]
         var outbound: [UInt32: [OutboundSA]] = [:]
         var active: [Address: OutboundSA] = [:]
+        /// Of addresses that several hosts may have: which SA leads to which of them.
+        var clients: [Address: [UInt16: OutboundSA]] = [:]
     }
 
     private let state = Mutex(State())
     let generation = Atomic<UInt64>(1)
+    let flows = ClientFlows()
 
     func install(inbound: InboundSA, outbound: OutboundSA) throws {
         try state.withLock {
@@ -170,7 +175,9 @@ final class SATable: Sendable {
                 throw NDError("engine.spi", "no outbound SA with SPI \(spi) for \(peer)")
             }
             found.active.store(true, ordering: .relaxed)
-            $0.active[Address(local: peer.local, remote: peer.remote)] = found
+            let address = Address(local: peer.local, remote: peer.remote)
+            $0.active[address] = found
+            if found.sa.sharesAddress { $0.clients[address, default: [:]][found.remotePort] = found }
         }
         generation.add(1, ordering: .releasing)
     }
@@ -187,6 +194,12 @@ final class SATable: Sendable {
                     .filter { $0.sa.peer == peer && $0.active.load(ordering: .relaxed) }
                     .max { $0.installedAt < $1.installedAt }
             }
+            if let (port, used) = $0.clients[address]?.first(where: { $0.value.sa.spi == outbound }), used.sa.peer == peer {
+                $0.clients[address]?[port] = $0.outbound.values.joined()
+                    .filter { $0.sa.peer == peer && $0.remotePort == port && $0.active.load(ordering: .relaxed) }
+                    .max { $0.installedAt < $1.installedAt }
+                if $0.clients[address]?.isEmpty == true { $0.clients[address] = nil }
+            }
         }
         generation.add(1, ordering: .releasing)
     }
@@ -195,6 +208,15 @@ final class SATable: Sendable {
 
     func outbound(local: IPAddress, remote: IPAddress) -> OutboundSA? {
         state.withLock { $0.active[Address(local: local, remote: remote)] }
+    }
+
+    /// To one of the hosts behind an address; nil port: to the only one.
+    func outbound(local: IPAddress, remote: IPAddress, port: UInt16?) -> OutboundSA? {
+        state.withLock {
+            guard let clients = $0.clients[Address(local: local, remote: remote)] else { return nil }
+            if let port { return clients[port] }
+            return clients.count == 1 ? clients.first?.value : nil
+        }
     }
 
     func statuses() -> [SAStatus] {

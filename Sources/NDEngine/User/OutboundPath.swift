@@ -119,9 +119,19 @@ final class OutboundPath {
         case .full:
             counters.drop(ND_DROP_REASSEMBLY_FULL)
         case .whole(let bytes):
-            guard let sa = lookup(key.source, key.destination) else {
+            guard var sa = lookup(key.source, key.destination) else {
                 counters.drop(ND_DROP_NO_SA)
                 return
+            }
+            if sa.sa.sharesAddress {
+                func port(_ at: Int) -> UInt16 {
+                    [IPProtocol.tcp, IPProtocol.udp].contains(key.proto) && bytes.count >= at + 2
+                        ? UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) : 0
+                }
+                let flow = FlowKey(
+                    local: Endpoint(key.source, port(0)), remote: Endpoint(key.destination, port(2)), proto: key.proto)
+                guard let own = client(flow) else { return counters.drop(ND_DROP_NO_SA) }
+                sa = own
             }
             bytes.withUnsafeBytes { raw in
                 guard let base = raw.baseAddress, let at = place(sa, payload: raw.count) else { return }
@@ -148,15 +158,29 @@ final class OutboundPath {
         return cachedSA
     }
 
+    /// The SA of the host that this flow belongs to; with a single one behind the address its.
+    private func client(_ flow: FlowKey) -> OutboundSA? {
+        let owner = table.flows.owner(flow, now: .now())
+        return table.outbound(local: flow.local.address, remote: flow.remote.address, port: owner)
+    }
+
     private func protect(
         _ packet: UnsafeMutableRawPointer, length: Int, l4: Int, proto: UInt8, local: IPAddress,
         remote: IPAddress, vnet: VirtioHeader, addresses: Int, addressBytes: Int
     ) {
-        guard let sa = lookup(local, remote) else {
+        let p = UnsafeRawPointer(packet)
+        guard var sa = lookup(local, remote) else {
             counters.drop(ND_DROP_NO_SA)
             return
         }
-        let p = UnsafeRawPointer(packet)
+        if sa.sa.sharesAddress {
+            let hasPorts = [IPProtocol.tcp, IPProtocol.udp].contains(proto) && length >= l4 + 4
+            let flow = FlowKey(
+                local: Endpoint(local, hasPorts ? p.be16(l4) : 0), remote: Endpoint(remote, hasPorts ? p.be16(l4 + 2) : 0),
+                proto: proto)
+            guard let own = client(flow) else { return counters.drop(ND_DROP_NO_SA) }
+            sa = own
+        }
         switch VirtioHeader.Segmentation(rawValue: vnet.segmentation) {
         case .tcpv4?, .tcpv6?:
             guard proto == IPProtocol.tcp, vnet.segmentSize > 0, length >= l4 + 20 else {

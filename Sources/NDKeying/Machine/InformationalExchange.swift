@@ -85,7 +85,7 @@ extension KeyingMachine {
                 else { continue }
                 // Who deletes the old pair uses the new one, message 3 or not.
                 let following = (peers[mode.addresses]?.pairs ?? []).drop { $0 != spi }.dropFirst().filter {
-                    pairs[$0]?.peer == pair.peer
+                    pairs[$0]?.isAkin(to: pair) == true
                 }
                 if let newest = following.last, following.allSatisfy({ pairs[$0]?.confirmed == false }) { confirm(newest) }
                 removePair(spi, .deletedByPeer)

@@ -217,7 +217,9 @@ public struct KeyingMachine: Sendable {
     }
 
     /// The newest ISAKMP SA that can carry a new exchange.
-    func usableMainMode(_ addresses: AddressPair) -> MainMode? {
-        peers[addresses]?.mainModes.reversed().lazy.compactMap { mainModeRecords[$0] }.first { $0.isUsable }
+    func usableMainMode(_ addresses: AddressPair, _ client: AuthenticatedIdentity? = nil) -> MainMode? {
+        peers[addresses]?.mainModes.reversed().lazy.compactMap { mainModeRecords[$0] }.first {
+            $0.isUsable && (client == nil || $0.association?.identity == client)
+        }
     }
 }

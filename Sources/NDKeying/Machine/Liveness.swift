@@ -22,7 +22,9 @@ extension KeyingMachine {
     mutating func observe(_ samples: [TrafficSample]) {
         var sums: [AddressPair: (inbound: UInt64, outbound: UInt64)] = [:]
         for sample in samples {
-            guard let pair = pairs[sample.inboundSPI] else { continue }
+            // Of several hosts behind one address each looks after itself.
+            guard let pair = pairs[sample.inboundSPI], !(pair.isRenewedByPeer && configuration.separatesClients)
+            else { continue }
             let sum = sums[AddressPair(pair.peer)] ?? (0, 0)
             sums[AddressPair(pair.peer)] = (
                 sum.inbound &+ sample.inboundPackets, sum.outbound &+ sample.outboundPackets

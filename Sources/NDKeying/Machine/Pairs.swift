@@ -20,9 +20,10 @@ extension KeyingMachine {
             peerBoundary: result.peerBoundary, guaranteeEncryption: result.guaranteeEncryption,
             identity: association.identity, elapsed: now.since(started), lifetime: result.lifetime,
             lifetimeKilobytes: result.kilobytes)
+        let client = association.client(at: quick.peer.remote)
         let pair = Pair(
             peer: quick.peer, role: quick.role, mainMode: quick.id.mainMode, quickMode: quick.id,
-            result: result, encapsulation: encapsulation, established: established, created: now,
+            result: result, encapsulation: encapsulation, established: established, created: now, client: client,
             confirmed: false, expires: now.advanced(by: configuration.limits.halfOpenTimeout))
         pairs[result.inboundSPI] = pair
         unconfirmedPairs += 1
@@ -36,7 +37,7 @@ extension KeyingMachine {
                 keymat: keymat, encapsulation: encapsulation,
                 extendedSequenceNumbers: result.parameters.extendedSequenceNumbers,
                 replayWindow: configuration.replayWindow, lifetime: result.lifetime,
-                lifetimeKilobytes: result.kilobytes)
+                lifetimeKilobytes: result.kilobytes, sharesAddress: client != nil)
         }
         if let log = configuration.keyLog {
             log(
@@ -61,7 +62,7 @@ extension KeyingMachine {
         if !pair.confirmed { unconfirmedPairs -= 1 }
         pair.confirmed = true
         pair.expires = pair.created.advanced(by: pair.result.lifetime)
-        pair.rekeyAt = rekeyTime(pair)
+        pair.rekeyAt = pair.isRenewedByPeer ? nil : rekeyTime(pair)
         pairs[spi] = pair
         schedulePair(spi)
         let (replaced, isUsed) = succeed(spi)
@@ -95,8 +96,9 @@ extension KeyingMachine {
     }
 
     /// A peer whose deletes got lost must not lock itself out: its oldest pair makes room.
-    mutating func limitPairs(_ addresses: AddressPair) {
-        for spi in (peers[addresses]?.pairs ?? []).dropLast(configuration.limits.pairsPerPeer) {
+    mutating func limitPairs(_ addresses: AddressPair, _ client: AuthenticatedIdentity?) {
+        let own = (peers[addresses]?.pairs ?? []).filter { pairs[$0]?.client == client }
+        for spi in own.dropLast(configuration.limits.pairsPerPeer) {
             sendDelete(spi)
             removePair(spi, .superseded)
         }
@@ -120,7 +122,7 @@ extension KeyingMachine {
     mutating func sendDelete(_ spi: UInt32) {
         guard let pair = pairs[spi] else { return }
         let own = mainModeRecords[pair.mainMode].flatMap { $0.isUsable ? $0 : nil }
-        guard let mode = own ?? usableMainMode(AddressPair(pair.peer)), let association = mode.association
+        guard let mode = own ?? usableMainMode(AddressPair(pair.peer), pair.client), let association = mode.association
         else { return }
         counters.count(.deletesSent)
         sendInformational(

@@ -128,6 +128,15 @@ extension KeyingMachine {
         guard mode.quickModes.count < configuration.limits.quickModesPerMainMode,
             pairs.count + reservedSPIs.count < configuration.limits.pairs
         else { return drop(.limit) }
+        let client = association.client(at: mode.remote.address)
+        if !configuration.separatesClients, let client,
+            (peers[mode.addresses]?.pairs ?? []).contains(where: { pairs[$0]?.client != client })
+        {
+            event(
+                .warning, "client.refused", "\(client) is a second host behind \(mode.remote.address): only the user engine serves several",
+                mode.addresses)
+            return drop(.limit)
+        }
         var verified = false
         do {
             let opened = try association.open(
@@ -155,7 +164,7 @@ extension KeyingMachine {
             install(result, quick, association, arrival, started: firstUse(mode) ? mode.started : now)
             transmit(reply, from: arrival.local, to: arrival.remote)
             yieldOwnQuickModes(to: mode)
-            limitPairs(mode.addresses)
+            limitPairs(mode.addresses, client)
         } catch {
             count(error)
             // The peer is authenticated: it gets a protected answer.

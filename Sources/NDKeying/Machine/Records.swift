@@ -167,6 +167,8 @@ struct Pair: Sendable {
     let encapsulation: ESPEncapsulation
     let established: Established
     let created: Instant
+    /// Whose it is where several hosts have one address (`ISAKMPAssociation.client`).
+    var client: AuthenticatedIdentity?
     /// Responder: the peer used the pair.
     var confirmed: Bool
     /// Unconfirmed: when we stop waiting. Confirmed: end of life.
@@ -178,6 +180,12 @@ struct Pair: Sendable {
     /// We replaced it: when it goes, traffic or not.
     var retireAt: Instant?
     var sample: TrafficSample?
+
+    /// A pair that this one can replace.
+    func isAkin(to other: Pair) -> Bool { peer == other.peer && client == other.client }
+
+    /// We can't begin with a host behind a NAT; it renews in time, or begins anew.
+    var isRenewedByPeer: Bool { client != nil && role == .responder }
 
     /// Which of two concurrent pairs stays: the lower. Both ends have the same two SPIs.
     var rank: UInt64 {

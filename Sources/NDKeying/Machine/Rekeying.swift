@@ -15,21 +15,22 @@ extension KeyingMachine {
     /// The operator or the engine wants new SAs with a peer. False when there is none to renew.
     @discardableResult
     mutating func beginRekey(_ peer: PeerKey) -> Bool {
-        guard let spi = newestPair(peer) else { return false }
-        rekeyPair(spi)
-        return true
+        let clients = Set((peers[AddressPair(peer)]?.pairs ?? []).compactMap { pairs[$0]?.client })
+        let own = ([nil] + clients.map { $0 }).compactMap { newestPair(peer, $0) }.filter { pairs[$0]?.isRenewedByPeer == false }
+        for spi in own { rekeyPair(spi) }
+        return !own.isEmpty
     }
 
     /// The pair that stands for this peer: of the confirmed ones the last that has no successor.
-    func newestPair(_ peer: PeerKey) -> UInt32? {
+    func newestPair(_ peer: PeerKey, _ client: AuthenticatedIdentity?) -> UInt32? {
         (peers[AddressPair(peer)]?.pairs ?? []).last {
-            pairs[$0]?.peer == peer && pairs[$0]?.confirmed == true && pairs[$0]?.successor == nil
+            pairs[$0]?.peer == peer && pairs[$0]?.client == client && pairs[$0]?.confirmed == true && pairs[$0]?.successor == nil
         }
     }
 
     mutating func rekeyPair(_ spi: UInt32) {
-        guard var pair = pairs[spi], pair.confirmed else { return }
-        guard newestPair(pair.peer) == spi else {
+        guard var pair = pairs[spi], pair.confirmed, !pair.isRenewedByPeer else { return }
+        guard newestPair(pair.peer, pair.client) == spi else {
             pair.rekeyAt = nil
             pairs[spi] = pair
             return schedulePair(spi)
@@ -50,7 +51,7 @@ extension KeyingMachine {
         let began = quickModeRecords[pair.quickMode]?.started ?? pair.created
         var newest: UInt32?
         for other in peers[AddressPair(pair.peer)]?.pairs ?? [] where other != spi {
-            guard let old = pairs[other], old.peer == pair.peer, old.confirmed, old.successor == nil else { continue }
+            guard let old = pairs[other], old.isAkin(to: pair), old.confirmed, old.successor == nil else { continue }
             newest = other
             if old.created < began {
                 // The peer deletes what it replaced; what it forgets ends with its time.

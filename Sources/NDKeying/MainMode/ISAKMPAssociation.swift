@@ -34,6 +34,11 @@ struct ISAKMPAssociation: Sendable {
     /// ESP in UDP, when a NAT was found or claimed and both speak NAT traversal.
     var udpEncapsulation: NATTraversal? { nat.encapsulate ? traits.natTraversal : nil }
 
+    /// Who this is of several behind one address; nil where the address says it.
+    func client(at remote: IPAddress) -> AuthenticatedIdentity? {
+        nat.remoteBehindNAT && identity.name != .address(remote) ? identity : nil
+    }
+
     func firstIV(messageID: UInt32) throws(Refusal) -> [UInt8] {
         try crypto { () throws(CryptoError) in
             try keys.phaseTwoIV(lastMainModeBlock: lastBlock, messageID: [UInt8](u32: messageID))
