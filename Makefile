@@ -65,11 +65,11 @@ SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLA
 test: test-deps guest-deps bpf guests ## build and run every test, those in guests too (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --skip GuestTests
-	$(SWIFT_TEST) --filter GuestTests --skip InteropTests
+	$(SWIFT_TEST) --filter GuestTests
 
 guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1 and 6.12 in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
-	$(SWIFT_TEST) --filter GuestTests --skip InteropTests
+	$(SWIFT_TEST) --filter GuestTests
 
 interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the guests (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests

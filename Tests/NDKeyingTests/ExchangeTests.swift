@@ -27,8 +27,8 @@ let mainModeSuites: [MainModeSuite] = [128, 256].flatMap { bits in
     }
 }
 let quickModeSuites: [ESPSuite] = [
-    .aesGCM16(keyBits: 128), .aesGCM16(keyBits: 256), .aesCBCHMACSHA256(keyBits: 128),
-    .aesCBCHMACSHA256(keyBits: 256),
+    .aesGCM16(keyBits: 128), .aesGCM16(keyBits: 256), .aesCBCHMACSHA256(keyBits: 128), .aesCBCHMACSHA256(keyBits: 256),
+    .aesGCM16(keyBits: 192), .aesCBCHMACSHA256(keyBits: 192),
 ]
 
 @Suite struct ExchangeTests {
@@ -72,12 +72,12 @@ let quickModeSuites: [ESPSuite] = [
             let (a, b, net) = pair(
                 v6 ? "fd00::1" : "10.0.0.1", v6 ? "fd00::2" : "10.0.0.2", seed: UInt64(index)
             ) {
-                $0.quickModeSuites = [esp]
                 $0.pfsGroup = index < 2 ? suite.group : nil
                 $0.forceUDPEncapsulation = index == 3 || index == 0
                 $0.extendedSequenceNumbers = index != 2
             } both: {
                 $0.mainModeSuites = [suite]
+                $0.quickModeSuites = [esp]
             }
             net.negotiate(a, b)
             net.run(for: .seconds(1))

@@ -50,11 +50,7 @@ enum XFRMPolicyCodec {
         return request
     }
 
-    static func dump() -> NetlinkRequest {
-        var request = NetlinkRequest(XFRM_MSG_GETPOLICY, flags: NLM_F_DUMP)
-        request.append(xfrm_userpolicy_id())
-        return request
-    }
+    static func dump() -> NetlinkRequest { NetlinkRequest(XFRM_MSG_GETPOLICY, flags: NLM_F_DUMP) }
 
     static func decode(_ message: NetlinkMessage) -> XFRMPolicy? {
         guard let info: xfrm_userpolicy_info = message.payload.structure() else { return nil }

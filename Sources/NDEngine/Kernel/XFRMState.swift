@@ -151,11 +151,8 @@ enum XFRMStateCodec {
         return request
     }
 
-    static func dump() -> NetlinkRequest {
-        var request = NetlinkRequest(XFRM_MSG_GETSA, flags: NLM_F_DUMP)
-        request.append(xfrm_usersa_id())
-        return request
-    }
+    /// Without an id: the kernel reads a dump's payload as attributes.
+    static func dump() -> NetlinkRequest { NetlinkRequest(XFRM_MSG_GETSA, flags: NLM_F_DUMP) }
 
     private static func identity(_ destination: IPAddress, _ spi: UInt32) -> xfrm_usersa_id {
         var id = xfrm_usersa_id()

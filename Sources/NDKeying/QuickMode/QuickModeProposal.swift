@@ -81,7 +81,7 @@ enum QuickModeProposal {
         // Some peers write the RFC's mode number though only the draft's vendor ID was shared.
         guard udp == nil ? mode == transport : mode == 4 || mode == 61444 else { return nil }
         guard let bits = transform.number(of: keyLength).flatMap({ Int(exactly: $0) }),
-            bits == 128 || bits == 256
+            [128, 192, 256].contains(bits)
         else { return nil }
         let suite: ESPSuite
         switch transform.id {

@@ -102,11 +102,13 @@ private struct ScenarioReader {
         }
         var result: [(name: String, variables: [String: String])] = []
         for item in items {
-            var values = variables(item, path: "cases", known: given.merging(["name": ""]) { $1 })
+            var values = variables(item, path: "cases", known: given.merging(["name": "", "guest": ""]) { $1 })
             guard let name = values.removeValue(forKey: "name") else {
                 findings.add("missing-key", at: item.mark, "a case needs a name", fix: "`{ name: ESP in UDP, ... }`")
                 continue
             }
+            // What an emulated machine would take minutes for and shows nothing more.
+            if values.removeValue(forKey: "guest") == "false", conditions.guest { continue }
             result.append((name, base.merging(values) { $1 }.merging(overrides) { $1 }))
         }
         return result
