@@ -130,11 +130,13 @@ struct CellRun {
         }
     }
 
-    /// A new pair appears in the peer's kernel and ndbpf moves the open connection on to it. The peer's
-    /// kernel takes the state of the latest second: of two made in one second either.
+    /// A new pair appears in the peer's kernel and ndbpf moves the open connection on to it. A kernel
+    /// takes the state of the latest second: of two made in one second either. So each has its own.
     private mutating func rekey(_ open: Traffic.Connection, _ start: (CellRun) throws -> Void) throws {
         let before = Set(try states().map(\.spi))
         let run = self
+        let second = time(nil)
+        try Wait.until("the next second", seconds: 2, every: 20_000) { time(nil) != second }
         try start(run)
         try Wait.until("two new SAs in the peer's kernel", seconds: 20, every: 50_000) {
             try run.states().filter { !before.contains($0.spi) }.count >= 2
