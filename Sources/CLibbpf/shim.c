@@ -129,9 +129,9 @@ int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, ui
 	return 0;
 }
 
-int nd_map_create_policy(int state_fd, uint32_t value_size)
+int nd_map_create_policy(int state_fd, uint32_t value_size, uint32_t banks)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
 	struct bpf_map_info info = { 0 };
 	uint32_t size = sizeof(info);
 	struct btf *btf = NULL;
@@ -142,7 +142,7 @@ int nd_map_create_policy(int state_fd, uint32_t value_size)
 	if (info.btf_id)
 		btf = btf__load_from_kernel_by_id(info.btf_id);
 	if (btf) {
-		int type = btf__find_by_name_kind(btf, "nd_policy", BTF_KIND_STRUCT);
+		int type = btf__find_by_name_kind(btf, "nd_bank", BTF_KIND_STRUCT);
 		int btf_fd = bpf_btf_get_fd_by_id(info.btf_id);
 
 		if (type > 0 && btf_fd >= 0) {
@@ -151,7 +151,8 @@ int nd_map_create_policy(int state_fd, uint32_t value_size)
 			options.btf_value_type_id = (uint32_t)type;
 		}
 	}
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, 1, &options);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, banks,
+			    &options);
 	if (fd < 0)
 		fd = -errno;
 	if (options.btf_fd)

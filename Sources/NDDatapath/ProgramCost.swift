@@ -14,17 +14,15 @@ public struct ProgramCost: Sendable {
 
     /// An established clear TCP flow, IPv4, 1 KB: tc egress, tc ingress, beside a bare parse and
     /// LRU look-up and an empty program. Runs are interleaved, so that all see the same machine.
-    public static func measure(policy: nd_policy, repeats: UInt32 = 200_000, runs: Int = 9) throws -> [ProgramCost] {
+    public static func measure(policy: PolicyImage, repeats: UInt32 = 200_000, runs: Int = 9) throws -> [ProgramCost] {
         let tc = try Loaded(nd_object_tc, "nd_tc")
         let reference = try Loaded(nd_object_floor, "nd_floor")
         guard let local = IPAddress("10.66.0.1"), let remote = IPAddress("10.66.0.2") else {
             throw NDError("bench.address", "bad address")
         }
-        let slot = nd_map_create_policy(try tc.map("nd_state"), UInt32(MemoryLayout<nd_policy>.size))
-        guard slot >= 0 else { throw NDError("bench.map", "can't create a map") }
-        defer { close(slot) }
-        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy)
-        try BPFMap<UInt32, UInt32>(descriptor: try tc.map("nd_policies"), name: "nd_policies").update(0, UInt32(slot))
+        try PolicySlot.commit(
+            policy, to: BPFMap(descriptor: try tc.map("nd_policies"), name: "nd_policies"),
+            typesOf: try tc.map("nd_state"))
         var state = nd_state()
         state.abi = ND_ABI_VERSION
         state.epoch = 7

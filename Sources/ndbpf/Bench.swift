@@ -37,7 +37,7 @@ struct Bench: ParsableCommand {
         }
         progress("BPF programs")
         let text = "version: 1\nscenario: negotiation-discovery\nauthentication: { pre-shared-keys: [ { remote: any, file: /none } ] }\n"
-        let policy = try Policy.parse(text, file: "bench").compiled().abiPolicy(generation: 1)
+        let policy = try Policy.parse(text, file: "bench").compiled().image(generation: 1)
         let costs = try ProgramCost.measure(policy: policy)
         guard costs.count == 4 else { throw NDError("bench.run", "a program was not measured") }
         let floor = costs[1].median - costs[0].median

@@ -19,21 +19,21 @@ struct PolicyCommand: ParsableCommand {
             var file: String
             var scenario: String
             var filters: Int
-            var rules: Int
+            var datapathFilters: Int
         }
 
         func run() throws {
             let policy = try Policy.load(path: file)
             for key in policy.preSharedKeys { _ = try PreSharedKeyFile.read(path: key.file) }
             let compiled = try policy.compiled()
-            _ = try compiled.abiPolicy(generation: 1)
+            _ = try compiled.image(generation: 1)
             let result = Result(
                 file: file, scenario: policy.scenario.rawValue, filters: policy.expanded.filters.count,
-                rules: compiled.rules.count)
+                datapathFilters: compiled.filters.count)
             if options.json {
                 print(try JSONOutput.text("check", result))
             } else {
-                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.rules) rules in BPF")
+                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.datapathFilters) of them in BPF")
             }
         }
     }

@@ -13,5 +13,6 @@ const char *nd_event_label(unsigned value);
 const char *nd_layer_label(unsigned value);
 const char *nd_action_label(unsigned value);
 const char *nd_action_help(unsigned value);
+const char *nd_field_label(unsigned value);
 
 #endif
