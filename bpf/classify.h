@@ -195,14 +195,4 @@ static __always_inline void nd_ask(struct nd_classification *c, const struct nd_
 		c->found = ND_ACTION_BLOCK;
 }
 
-/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
-static __noinline long nd_classify(void *banks, struct nd_policy *policy, const struct nd_packet *p,
-				   __u32 layer)
-{
-	struct nd_classification c = { .banks = banks, .policy = policy };
-
-	nd_ask(&c, p, layer);
-	return c.found;
-}
-
 #endif

@@ -52,6 +52,16 @@ static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_pack
 		   (p->ifindex == ND_LOOPBACK_IFINDEX ? ND_FLAG_IS_LOOPBACK : 0);
 }
 
+/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
+static __noinline long nd_classify(void *banks, struct nd_policy *policy, const struct nd_packet *p,
+				   __u32 layer)
+{
+	struct nd_classification c = { .banks = banks, .policy = policy };
+
+	nd_ask(&c, p, layer);
+	return c.found;
+}
+
 /* ---- outbound ---- */
 
 static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,

@@ -107,18 +107,17 @@ int nd_clsact_remove_qdisc(int ifindex)
 }
 
 int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
-		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t ifindex, uint32_t mark, uint32_t repeat, uint32_t *retval,
 		    uint32_t *duration_ns)
 {
-	/* The kernel takes ifindex from the context and refuses protocol; the packet tells it. */
-	struct __sk_buff context = { .ifindex = ifindex };
+	/* The kernel takes ifindex and mark from the context and refuses protocol; the packet tells it. */
+	struct __sk_buff context = { .ifindex = ifindex, .mark = mark };
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = in_size,
 		    .data_out = out, .data_size_out = out_size ? *out_size : 0, .repeat = (int)repeat,
-		    .ctx_in = ifindex ? &context : NULL,
-		    .ctx_size_in = ifindex ? sizeof(context) : 0);
+		    .ctx_in = ifindex || mark ? &context : NULL,
+		    .ctx_size_in = ifindex || mark ? sizeof(context) : 0);
 	int error;
 
-	(void)protocol;
 	error = bpf_prog_test_run_opts(prog_fd, &options);
 	if (error)
 		return -errno;

@@ -103,17 +103,16 @@ struct RangeArbitrationTests {
 struct TableTests {
     @Test("Filters that need more room than the banks have are refused with the way out")
     func tooLarge() {
-        // 65,536 single ports, each with its own filters, at both ends, in eight tables.
+        // Both ends' ports in 65,536 intervals, with different sets of filters, in eight tables.
+        func ports(_ factor: Int, _ index: Int) -> [ClosedRange<UInt128>] {
+            (0..<4).map { UInt128((index &* factor &+ $0 &* 16384) % 65536) }.sorted().map { $0...$0 }
+        }
         let filters = DatapathLayer.all.flatMap { layer in
             IPFamily.allCases.flatMap { family in
                 (0..<16384).map { index in
-                    let ranges = (0..<4).map { step in
-                        let port = UInt128((index &* 7919 &+ step &* 16384) % 65536)
-                        return port...port
-                    }.sorted { $0.lowerBound < $1.lowerBound }
-                    return RangeFilter(
+                    RangeFilter(
                         id: UInt64(index), layer: layer, family: family, sublayer: 0, weight: UInt64(index),
-                        fields: [.localPort: ranges], verdict: .permit)
+                        fields: [.localPort: ports(7919, index), .remotePort: ports(1, index)], verdict: .permit)
                 }
             }
         }

@@ -29,7 +29,7 @@ int nd_clsact_remove_qdisc(int ifindex);
 
 /* BPF_PROG_TEST_RUN with an optional __sk_buff context. */
 int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
-		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t ifindex, uint32_t mark, uint32_t repeat, uint32_t *retval,
 		    uint32_t *duration_ns);
 
 /* A map of banks that can take the policy slot. It carries the type information of the object that `state_fd`

@@ -2,6 +2,7 @@
 #define CNDABI_H
 
 #include "../../../bpf/nd.h"
+#include "../../../bpf/nd_ask.h"
 
 /* Labels and meanings of nd.h's lists; NULL for a number outside the list. */
 const char *nd_drop_label(unsigned value);

@@ -49,7 +49,7 @@ public struct CompiledPolicy: Hashable, Sendable {
         _ layer: DatapathLayer, _ packet: Packet, interface: UInt32 = 0, flags: PacketFlags = []
     ) -> FilterDecision? {
         classifier.decide(
-            layer, packet.family, FieldValues(packet, layer, interface: interface, flags: flags))
+            layer, packet.family, FieldValues(packet, layer, packet.family, interface: interface, flags: flags))
     }
 }
 

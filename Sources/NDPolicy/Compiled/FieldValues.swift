@@ -12,22 +12,24 @@ public struct FieldValues: Hashable, Sendable {
         set { values[Int(field.rawValue)] = newValue }
     }
 
-    /// As BPF sees the packet at a layer.
-    public init(_ packet: Packet, _ layer: DatapathLayer, interface: UInt32 = 0, flags: PacketFlags = []) {
+    /// As BPF sees the packet at a layer. An IPv6 packet may carry a mapped address: the family is the packet's.
+    public init(
+        _ packet: Packet, _ layer: DatapathLayer, _ family: IPFamily, interface: UInt32 = 0, flags: PacketFlags = []
+    ) {
         self.init()
         let (local, remote) = (packet.key.local, packet.key.remote)
-        self[.localAddress] = local.address.fieldValue
-        self[.remoteAddress] = remote.address.fieldValue
+        self[.localAddress] = local.address.fieldValue(family)
+        self[.remoteAddress] = remote.address.fieldValue(family)
         self[.localAddressType] = UInt128(
-            AddressType(local.address, isUnicast: packet.localAddress == .unicast, isBroadcast: packet.localAddress == .broadcast).rawValue)
+            AddressType(local.address, family, isUnicast: packet.localAddress == .unicast, isBroadcast: packet.localAddress == .broadcast).rawValue)
         self[.remoteAddressType] = UInt128(
-            AddressType(remote.address, isUnicast: false, isBroadcast: packet.remoteIsBroadcast).rawValue)
+            AddressType(remote.address, family, isUnicast: false, isBroadcast: packet.remoteIsBroadcast).rawValue)
         self[.proto] = UInt128(packet.key.proto)
         if packet.hasPorts {
             self[.localPort] = UInt128(local.port)
             self[.remotePort] = UInt128(remote.port)
         }
-        if packet.key.proto == (packet.family == .v4 ? IPProtocol.icmp : IPProtocol.icmpv6) {
+        if packet.key.proto == (family == .v4 ? IPProtocol.icmp : IPProtocol.icmpv6) {
             self[.icmpType] = UInt128(packet.icmpType)
             self[.icmpCode] = UInt128(packet.icmpCode)
         }
@@ -42,15 +44,16 @@ public enum AddressType: UInt32, Hashable, Sendable, CaseIterable {
     case unspecified, unicast, anycast, multicast, broadcast
 
     /// What the host's address table doesn't know is judged by its form.
-    init(_ address: IPAddress, isUnicast: Bool, isBroadcast: Bool) {
+    init(_ address: IPAddress, _ family: IPFamily, isUnicast: Bool, isBroadcast: Bool) {
+        let value = address.fieldValue(family)
         if isUnicast {
             self = .unicast
-        } else if isBroadcast || (address.isIPv4 && address.low & 0xffff_ffff == 0xffff_ffff) {
+        } else if isBroadcast || (family == .v4 && value == 0xffff_ffff) {
             self = .broadcast
-        } else if address.isUnspecified {
+        } else if value == 0 {
             self = .unspecified
         } else {
-            self = address.isMulticast ? .multicast : .unicast
+            self = (family == .v4 ? value >> 28 == 0xe : value >> 120 == 0xff) ? .multicast : .unicast
         }
     }
 }
@@ -64,8 +67,8 @@ extension DatapathLayer {
 
 extension IPAddress {
     /// 32 bits of an IPv4 address, 128 of an IPv6 one.
-    public var fieldValue: UInt128 {
-        isIPv4 ? UInt128(low & 0xffff_ffff) : UInt128(high) << 64 | UInt128(low)
+    public func fieldValue(_ family: IPFamily) -> UInt128 {
+        family == .v4 ? UInt128(low & 0xffff_ffff) : UInt128(high) << 64 | UInt128(low)
     }
 
     public init(fieldValue value: UInt128, _ family: IPFamily) {

@@ -106,7 +106,7 @@ extension IPPrefix {
         let width = family == .v4 ? 32 : 128
         let host = width - length
         let rest = host >= 128 ? UInt128.max : UInt128(1) << UInt128(host) - 1
-        let first = address.fieldValue & ~rest
+        let first = address.fieldValue(family) & ~rest
         return first...(first | rest)
     }
 }
