@@ -19,7 +19,7 @@ BUILD_PACKAGES += libipsec-mb-dev
 endif
 TEST_PACKAGES = procps tshark tcpdump prometheus ethtool
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool
-BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
+BENCH_PACKAGES = iperf3 nftables wireguard-go wireguard-tools
 
 .PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
 
@@ -79,7 +79,7 @@ interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the g
 guests:
 	@for series in 6.1 6.12; do deploy/guest-kernel $$series >/dev/null || exit 1; done
 
-bench: bench-deps build ## measure, beside wireguard-go and a bare BPF program (root)
+bench: bench-deps build ## measure, beside wireguard-go, nftables and a bare BPF program (root)
 	$(BUILD)/ndbpf bench
 
 install: build ## install into PREFIX (/usr)

@@ -94,7 +94,7 @@ static long nd_next_match(__u32 step, struct nd_classification *c)
 #pragma unroll
 	for (int field = 0; field < ND_FIELD_COUNT; field++)
 		if (tested >> field & 1)
-			words &= nd_word32(c, c->rows[field] + 4 + block * 4);
+			words &= nd_reference(c->rows[field], block);
 	words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
 	if (!words) {
 		c->from = (block + 1) * ND_BLOCK_FILTERS;
@@ -110,7 +110,7 @@ static long nd_next_match(__u32 step, struct nd_classification *c)
 #pragma unroll
 	for (int field = 0; field < ND_FIELD_COUNT; field++)
 		if (tested >> field & 1)
-			matches &= nd_block_word(c, c->rows[field] + 4 + block * 4, at);
+			matches &= nd_block_word(c, nd_reference(c->rows[field], block), at);
 	matches &= ~0ull << (from & 63);
 	if (!matches) {
 		c->from = (from | 63) + 1;
@@ -149,7 +149,7 @@ static __noinline void nd_rows(struct nd_classification *c, const struct nd_tabl
 		const struct nd_field *field = &f[ND_FIELD_##NUMBER];            \
 		row = (value);                                                   \
 	}                                                                        \
-	c->rows[ND_FIELD_##NUMBER] = row;
+	c->rows[ND_FIELD_##NUMBER] = nd_row_at(c, row);
 	ND_ROW(LOCAL_ADDRESS, true, nd_row_address(c, field, p, &p->key.local))
 	ND_ROW(REMOTE_ADDRESS, true, nd_row_address(c, field, p, &p->key.remote))
 	ND_ROW(LOCAL_ADDRESS_TYPE, true,
@@ -172,8 +172,8 @@ static __always_inline void nd_ask(struct nd_classification *c, const struct nd_
 	const struct nd_table *table;
 	__u32 number = layer * 2 + (p->family == 6);
 
-	c->zero = c->policy->zero[0];
-	c->found = -1l - c->zero;
+	c->zero = c->policy->zero;
+	c->found = -1l - (long)c->policy->zero;
 	c->from = c->hard = c->broken = c->zero;
 	if (number >= ND_LAYER_COUNT * 2)
 		return;
@@ -188,7 +188,7 @@ static __always_inline void nd_ask(struct nd_classification *c, const struct nd_
 #pragma unroll
 	for (int field = 0; field < ND_FIELD_COUNT; field++)
 		if (c->tested >> field & 1)
-			c->summary &= nd_word32(c, c->rows[field]);
+			c->summary &= c->rows[field]->summary;
 	/* Each step asks a filter, or leaves a word or a block behind. */
 	bpf_loop(ND_TABLE_FILTERS + ND_ROW_BLOCKS * (ND_BLOCK_WORDS + 1), nd_next_match, c, 0);
 	if (c->broken)

@@ -226,7 +226,7 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
  * Nothing lies across two banks. */
 #define ND_BANK_BITS 19
 #define ND_BANK_BYTES (1u << ND_BANK_BITS)
-#define ND_BANK_SLACK 64  /* behind a bank: what begins inside ends there, for the verifier */
+#define ND_BANK_SLACK 256  /* behind a bank: what begins inside ends there, for the verifier */
 #define ND_BANKS_MAX 64
 
 /* A row is a set of filters: a word that says which blocks are not empty, then a reference for each
@@ -236,6 +236,11 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 #define ND_ROW_BLOCKS 32
 #define ND_TABLE_FILTERS (ND_ROW_BLOCKS * ND_BLOCK_FILTERS)
 #define ND_REFERENCE_SHIFT 8
+
+struct nd_row {
+	__u32 summary;
+	__u32 blocks[ND_ROW_BLOCKS]; /* as many as the table has */
+};
 
 #define ND_SEARCH_DEPTH 16  /* of 32-bit values; a start of 128 bits is four times as long: 15 */
 
@@ -289,7 +294,7 @@ struct nd_policy {
 	__u64 idle_ns;           /* life of a flow without connection state after its last packet */
 	__u64 tcp_idle_ns;
 	__u64 reask_ns;          /* a latched flow or a stuck negotiation asks again after this */
-	__u32 zero[2];           /* 0, which the verifier can't know */
+	__u64 zero;              /* 0, which the verifier can't know */
 	struct nd_table tables[ND_LAYER_COUNT * 2]; /* by layer; IPv4, IPv6 */
 };
 

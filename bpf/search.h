@@ -6,7 +6,7 @@
 struct nd_classification {
 	void *banks;              /* the inner map: one generation, for the whole packet */
 	struct nd_policy *policy; /* its bank 0 */
-	__u32 rows[ND_FIELD_COUNT];
+	const struct nd_row *rows[ND_FIELD_COUNT];
 	__u32 tested;
 	__u32 summary;  /* blocks that every row has something in */
 	__u32 filters;
@@ -62,12 +62,20 @@ static __noinline __u32 nd_word32(struct nd_classification *c, __u32 address)
 	return *(__u32 *)nd_at(c, nd_forget(c, address));
 }
 
-/* Word `at` of the block that the reference at an address is to. The reference is read a second time:
- * keeping a dozen of them takes stack, too. */
-static __noinline __u64 nd_block_word(struct nd_classification *c, __u32 address, __u32 at)
+static __noinline const struct nd_row *nd_row_at(struct nd_classification *c, __u32 address)
 {
-	__u32 reference = *(__u32 *)nd_at(c, nd_forget(c, address));
+	return nd_at(c, nd_forget(c, address));
+}
 
+static __always_inline __u32 nd_reference(const struct nd_row *row, __u32 block)
+{
+	asm volatile("%[block] &= %[mask]" : [block] "+r"(block) : [mask] "i"(ND_ROW_BLOCKS - 1));
+	return row->blocks[block];
+}
+
+/* Word `at` of a block. */
+static __noinline __u64 nd_block_word(struct nd_classification *c, __u32 reference, __u32 at)
+{
 	return *(__u64 *)nd_at(c, nd_forget(c, (reference >> ND_REFERENCE_SHIFT) * 64 + at * 8));
 }
 

@@ -23,6 +23,9 @@ struct Bench: ParsableCommand {
     @Option(help: "Only this: install so many SA pairs into the kernel, 1 to 1000000.")
     var saPairs: Int?
 
+    @Flag(help: "Only this: what filters cost, 10 to 10,000 of them, beside nftables.")
+    var filters = false
+
     func validate() throws {
         guard (1...1_000_000).contains(saPairs ?? 1) else { throw ValidationError("--sa-pairs is 1 to 1000000") }
         guard (1...60).contains(seconds) else { throw ValidationError("--seconds is 1 to 60") }
@@ -33,6 +36,10 @@ struct Bench: ParsableCommand {
         func progress(_ text: String) { FileHandle.standardError.write(Data("... \(text)\n".utf8)) }
         if let saPairs {
             try report(try SACapacity.measure(pairs: saPairs, progress: progress))
+            return
+        }
+        if filters {
+            try report(try FilterBenchmark(runs: runs, progress: progress).measure())
             return
         }
         progress("BPF programs")
@@ -49,6 +56,7 @@ struct Bench: ParsableCommand {
                     cost.name, "ns", cost.runs,
                     goal: "<= 2 x bare, both over empty: \((own / floor * 100).rounded() / 100)", reached: own <= 2 * floor))
         }
+        figures += try FilterBenchmark(runs: runs, progress: progress).measure()
         figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
         try report(figures)
     }

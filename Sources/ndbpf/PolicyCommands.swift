@@ -19,7 +19,7 @@ struct PolicyCommand: ParsableCommand {
             var file: String
             var scenario: String
             var filters: Int
-            var datapathFilters: Int
+            var rules: Int
         }
 
         func run() throws {
@@ -29,11 +29,11 @@ struct PolicyCommand: ParsableCommand {
             _ = try compiled.image(generation: 1)
             let result = Result(
                 file: file, scenario: policy.scenario.rawValue, filters: policy.expanded.filters.count,
-                datapathFilters: compiled.filters.count)
+                rules: compiled.filters.count)
             if options.json {
                 print(try JSONOutput.text("check", result))
             } else {
-                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.datapathFilters) of them in BPF")
+                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.rules) of them in BPF")
             }
         }
     }

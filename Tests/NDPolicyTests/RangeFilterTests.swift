@@ -103,16 +103,13 @@ struct RangeArbitrationTests {
 struct TableTests {
     @Test("Filters that need more room than the banks have are refused with the way out")
     func tooLarge() {
-        // Both ends' ports in 65,536 intervals, with different sets of filters, in eight tables.
-        func ports(_ factor: Int, _ index: Int) -> [ClosedRange<UInt128>] {
-            (0..<4).map { UInt128((index &* factor &+ $0 &* 16384) % 65536) }.sorted().map { $0...$0 }
-        }
         let filters = DatapathLayer.all.flatMap { layer in
             IPFamily.allCases.flatMap { family in
                 (0..<16384).map { index in
-                    RangeFilter(
+                    let (local, remote) = (UInt128(index), UInt128(index) * 3)
+                    return RangeFilter(
                         id: UInt64(index), layer: layer, family: family, sublayer: 0, weight: UInt64(index),
-                        fields: [.localPort: ports(7919, index), .remotePort: ports(1, index)], verdict: .permit)
+                        fields: [.localPort: [local...local + 5], .remotePort: [remote...remote + 9]], verdict: .permit)
                 }
             }
         }
