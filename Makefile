@@ -19,7 +19,7 @@ BUILD_PACKAGES += libipsec-mb-dev
 endif
 TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool nftables
-BENCH_PACKAGES = iperf3 wireguard-go wireguard-tools
+BENCH_PACKAGES = iperf3 nftables wireguard-go wireguard-tools
 
 .PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
 
@@ -41,7 +41,7 @@ bench-deps: deps
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 
 # What the binary carries.
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
 
 bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
 	@mkdir -p bpf/build
@@ -79,7 +79,7 @@ interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the g
 guests:
 	@for series in 6.1 6.12; do deploy/guest-kernel $$series >/dev/null || exit 1; done
 
-bench: bench-deps build ## measure, beside wireguard-go and a bare BPF program (root)
+bench: bench-deps build ## measure, beside wireguard-go, nftables and a bare BPF program (root)
 	$(BUILD)/ndbpf bench
 
 install: build ## install into PREFIX (/usr)

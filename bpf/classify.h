@@ -1,93 +1,198 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* The policy's filters, compiled to rules: the first rule of a layer that matches decides. */
+/*
+ * What the policy's filters say of a packet at a layer. For each field that a filter tests the packet's
+ * value has a row: the set of filters that take it. Filters in all rows match; the first of a sublayer
+ * that gives its word is the sublayer's (docs/classification.md).
+ */
 #ifndef ND_CLASSIFY_H
 #define ND_CLASSIFY_H
 
-static __always_inline bool nd_prefix_matches(__u8 family, const struct nd_addr *address,
-					      const struct nd_addr *prefix, __u32 bits)
-{
-	__u64 high, low;
+/* What a third party's program answers about the packet (enum nd_callout_answer). */
+#ifndef ND_CALLOUT
+#define ND_CALLOUT(c, number) ND_CALLOUT_UNREGISTERED
+#endif
 
-	/* ::/0 is all of IPv6, not the mapped addresses too. */
-	if (bits < 96 && family == 4)
-		return false;
-	if (bits >= 64) {
-		high = ~0ull;
-		low = bits >= 128 ? ~0ull : bits == 64 ? 0 : ~0ull << (128 - bits);
-	} else {
-		high = bits == 0 ? 0 : ~0ull << (64 - bits);
-		low = 0;
-	}
-	return !((address->quads[0] ^ prefix->quads[0]) & bpf_cpu_to_be64(high)) &&
-	       !((address->quads[1] ^ prefix->quads[1]) & bpf_cpu_to_be64(low));
-}
-
-static __noinline bool nd_rule_matches(const struct nd_rule *rule, const struct nd_packet *p)
-{
-	__u16 match = rule->match;
-	__u16 local = bpf_ntohs(p->key.local_port);
-	__u16 remote = bpf_ntohs(p->key.remote_port);
-
-	if ((match & ND_MATCH_FAMILY) && rule->family != p->family)
-		return false;
-	if ((match & ND_MATCH_PROTO) && rule->proto != p->key.proto)
-		return false;
-	if ((match & ND_MATCH_LOCAL_PORT) &&
-	    (!nd_has_ports(p->key.proto) || local < rule->local_port_min || local > rule->local_port_max))
-		return false;
-	if ((match & ND_MATCH_REMOTE_PORT) &&
-	    (!nd_has_ports(p->key.proto) || remote < rule->remote_port_min ||
-	     remote > rule->remote_port_max))
-		return false;
-	if ((match & ND_MATCH_ICMP_TYPE) &&
-	    (p->icmp_type < rule->icmp_type_min || p->icmp_type > rule->icmp_type_max))
-		return false;
-	if ((match & ND_MATCH_ICMP_CODE) &&
-	    (p->icmp_code < rule->icmp_code_min || p->icmp_code > rule->icmp_code_max))
-		return false;
-	if ((match & ND_MATCH_LOCAL) &&
-	    !nd_prefix_matches(p->family, &p->key.local, &rule->local, rule->local_prefix))
-		return false;
-	return !(match & ND_MATCH_REMOTE) ||
-	       nd_prefix_matches(p->family, &p->key.remote, &rule->remote, rule->remote_prefix);
-}
-
-struct nd_classification {
-	struct nd_policy *policy;
-	const struct nd_packet *packet;
-	__u32 start;
-	long found;
+/* Lowest bit of a word that has one, by a de Bruijn sequence. */
+static const __u8 nd_bit_numbers[64] = {
+	0,  1,  2,  53, 3,  7,  54, 27, 4,  38, 41, 8,  34, 55, 48, 28, 62, 5,  39, 46, 44, 42,
+	22, 9,  24, 35, 59, 56, 49, 18, 29, 11, 63, 52, 6,  26, 37, 40, 33, 47, 61, 45, 43, 21,
+	23, 58, 17, 10, 51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12,
 };
 
-static long nd_classify_rule(__u32 index, struct nd_classification *c)
+static __always_inline __u32 nd_lowest_bit(__u64 word)
 {
-	__u32 at = (c->start + index) & (ND_MAX_RULES - 1);
-	struct nd_rule *rule;
-
-	/* The compiler must not fold the mask away: the verifier needs to see it. */
-	asm volatile("%[at] &= %[mask]" : [at] "+r"(at) : [mask] "i"(ND_MAX_RULES - 1));
-	rule = &c->policy->rules[at];
-	if (!nd_rule_matches(rule, c->packet))
-		return 0;
-	c->found = (long)rule->action | (long)rule->context << 8;
-	return 1;
+	return nd_bit_numbers[((word & -word) * 0x022fdd63cc95386dull) >> 58];
 }
 
-/* Action in the low byte, context above it; negative: no rule of the layer matches. A bpf_loop:
- * the verifier walks the body once, whatever the number of rules. */
-static __noinline long nd_classify(struct nd_policy *policy, const struct nd_packet *p, __u32 layer)
+/* One sublayer's word joins those before it; the rules are told where RangeArbitration is defined
+ * (Sources/NDPolicy/Compiled/FilterDecision.swift). Returns 1 where the matter is at its end. */
+static __always_inline long nd_arbitrate(struct nd_classification *c, const struct nd_filter *filter,
+					 __u32 action, __u32 context, bool veto)
 {
-	struct nd_classification c = { .policy = policy, .packet = p, .found = -1 };
-	__u32 count;
+	bool hard = filter->flags & ND_FILTER_HARD;
+	bool blocked = c->found >= 0 && (c->found & 0xff) == ND_ACTION_BLOCK;
 
-	if (layer >= ND_LAYER_COUNT)
-		return -1;
-	c.start = policy->layer_start[layer];
-	count = policy->layer_count[layer];
-	if (count > ND_MAX_RULES)
-		count = ND_MAX_RULES;
-	bpf_loop(count, nd_classify_rule, &c, 0);
-	return c.found;
+	if (action == ND_ACTION_BLOCK) {
+		if (c->hard && !veto)
+			return 0;
+		if (!blocked) {
+			c->found = ND_ACTION_BLOCK;
+			c->filter = filter->id;
+		}
+		return hard;
+	}
+	if (c->hard || blocked)
+		return 0;
+	if (c->found < 0 || ((c->found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT)) {
+		c->found = (long)action | (long)context << 8;
+		c->filter = filter->id;
+	}
+	c->hard = hard;
+	return 0;
+}
+
+static __noinline long nd_filter_says(struct nd_classification *c, __u32 index)
+{
+	struct nd_filter *filter = nd_at(c, c->says + index * sizeof(*filter));
+	__u32 action = filter->action, context = filter->context;
+	bool veto = false;
+
+	c->from = index + 1;
+	if (filter->kind == ND_SAYS_NOTHING)
+		return 0;
+	if (filter->kind != ND_SAYS_ACTION) {
+		__u32 answer = ND_CALLOUT(c, context);
+
+		if (filter->kind == ND_SAYS_INSPECTION || answer == ND_CALLOUT_CONTINUE)
+			return 0;
+		action = answer == ND_CALLOUT_PERMIT ? ND_ACTION_PERMIT : ND_ACTION_BLOCK;
+		context = 0;
+		veto = answer == ND_CALLOUT_BLOCK && (filter->flags & ND_FILTER_HARD);
+	}
+	c->from = filter->next;
+	return nd_arbitrate(c, filter, action, context, veto);
+}
+
+/* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one. */
+static long nd_next_match(__u32 step, struct nd_classification *c)
+{
+	__u32 from = c->from, block = from / ND_BLOCK_FILTERS, words = (1 << ND_BLOCK_WORDS) - 1, tested, at;
+	__u64 left, matches = ~0ull;
+
+	if (from >= c->filters)
+		return 1;
+	left = c->summary & ~0u << (block & (ND_ROW_BLOCKS - 1));
+	if (!left)
+		return 1;
+	at = nd_lowest_bit(left);
+	if (at != block)
+		from = at * ND_BLOCK_FILTERS;
+	from = nd_forget(c, from);
+	block = at;
+
+	tested = c->tested;
+#pragma unroll
+	for (int field = 0; field < ND_FIELD_COUNT; field++)
+		if (tested >> field & 1)
+			words &= nd_reference(c->rows[field], block);
+	words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
+	if (!words) {
+		c->from = (block + 1) * ND_BLOCK_FILTERS;
+		return 0;
+	}
+	at = nd_lowest_bit(words);
+	if (at != from / 64 % ND_BLOCK_WORDS)
+		from = block * ND_BLOCK_FILTERS + at * 64;
+	from = nd_forget(c, from);
+
+	/* Read again: conditions kept from above would take a hundred bytes of stack. */
+	tested = *(volatile __u32 *)&c->tested;
+#pragma unroll
+	for (int field = 0; field < ND_FIELD_COUNT; field++)
+		if (tested >> field & 1)
+			matches &= nd_block_word(c, nd_reference(c->rows[field], block), at);
+	matches &= ~0ull << (from & 63);
+	if (!matches) {
+		c->from = (from | 63) + 1;
+		return 0;
+	}
+	at = (from & ~63u) + nd_lowest_bit(matches);
+	/* Without a tested field every bit is set. */
+	if (at >= c->filters)
+		return 1;
+	return nd_filter_says(c, at);
+}
+
+static __always_inline bool nd_has_icmp(const struct nd_packet *p)
+{
+	return p->key.proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+static __always_inline __u32 nd_row_address(struct nd_classification *c, const struct nd_field *field,
+					    const struct nd_packet *p, const struct nd_addr *address)
+{
+	return p->family == 4 ? nd_row32(c, field, bpf_ntohl(address->words[3]))
+			      : nd_row128(c, field, address);
+}
+
+/* The rows of the packet's values. Of a field that is not tested the "absent" one is read: to the
+ * verifier both are any number, and it needs to follow only one of the two ways on. */
+static __noinline void nd_rows(struct nd_classification *c, const struct nd_table *table,
+			       const struct nd_packet *p)
+{
+	const struct nd_field *f = table->fields;
+	__u32 tested = table->tested, row;
+
+#define ND_ROW(NUMBER, condition, value)                                         \
+	row = f[ND_FIELD_##NUMBER].absent;                                       \
+	if ((tested >> ND_FIELD_##NUMBER & 1) && (condition)) {                  \
+		const struct nd_field *field = &f[ND_FIELD_##NUMBER];            \
+		row = (value);                                                   \
+	}                                                                        \
+	c->rows[ND_FIELD_##NUMBER] = nd_row_at(c, row);
+	ND_ROW(LOCAL_ADDRESS, true, nd_row_address(c, field, p, &p->key.local))
+	ND_ROW(REMOTE_ADDRESS, true, nd_row_address(c, field, p, &p->key.remote))
+	ND_ROW(LOCAL_ADDRESS_TYPE, true,
+	       nd_row_direct(c, field, nd_address_type(&p->key.local, p->family, ND_LOCAL_UNICAST)))
+	ND_ROW(REMOTE_ADDRESS_TYPE, true,
+	       nd_row_direct(c, field, nd_address_type(&p->key.remote, p->family, 0)))
+	ND_ROW(PROTOCOL, true, nd_row_direct(c, field, p->key.proto))
+	ND_ROW(LOCAL_PORT, nd_has_ports(p->key.proto), nd_row32(c, field, bpf_ntohs(p->key.local_port)))
+	ND_ROW(REMOTE_PORT, nd_has_ports(p->key.proto), nd_row32(c, field, bpf_ntohs(p->key.remote_port)))
+	ND_ROW(ICMP_TYPE, nd_has_icmp(p), nd_row_direct(c, field, p->icmp_type))
+	ND_ROW(ICMP_CODE, nd_has_icmp(p), nd_row_direct(c, field, p->icmp_code))
+	ND_ROW(INTERFACE, true, nd_row32(c, field, p->ifindex))
+	ND_ROW(DIRECTION, true, nd_row_direct(c, field, !p->outbound))
+	ND_ROW(FLAGS, true, nd_row_direct(c, field, p->flags))
+#undef ND_ROW
+}
+
+static __always_inline void nd_ask(struct nd_classification *c, const struct nd_packet *p, __u32 layer)
+{
+	const struct nd_table *table;
+	__u32 number = layer * 2 + (p->family == 6);
+
+	c->zero = c->policy->zero;
+	c->found = -1l - (long)c->policy->zero;
+	c->from = c->hard = c->broken = c->zero;
+	if (number >= ND_LAYER_COUNT * 2)
+		return;
+	table = &c->policy->tables[number];
+	c->filters = table->filters;
+	if (!c->filters)
+		return;
+	c->tested = table->tested;
+	c->says = table->says;
+	nd_rows(c, table, p);
+	c->summary = ~0u - c->zero;
+#pragma unroll
+	for (int field = 0; field < ND_FIELD_COUNT; field++)
+		if (c->tested >> field & 1)
+			c->summary &= c->rows[field]->summary;
+	/* Each step asks a filter, or leaves a word or a block behind. */
+	bpf_loop(ND_TABLE_FILTERS + ND_ROW_BLOCKS * (ND_BLOCK_WORDS + 1), nd_next_match, c, 0);
+	if (c->broken)
+		c->found = ND_ACTION_BLOCK;
 }
 
 #endif

@@ -32,11 +32,20 @@ struct {
 	__type(value, struct nd_fragment);
 } nd_fragments SEC(".maps");
 
+struct nd_bank {
+	union {
+		struct nd_policy policy; /* bank 0 */
+		__u64 words[(ND_BANK_BYTES + ND_BANK_SLACK) / 8];
+	};
+};
+
+/* BPF_F_INNER_MAP: a generation has as many banks as its filters need. */
 struct nd_policy_slot {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct nd_policy);
+	__type(value, struct nd_bank);
 };
 
 struct {
@@ -77,11 +86,27 @@ static __always_inline struct nd_stats *nd_stats_get(void)
 	return bpf_map_lookup_elem(&nd_stats, &zero);
 }
 
-static __always_inline struct nd_policy *nd_policy_get(void)
+/* The generation in force. A packet takes it once and works with it alone. */
+static __always_inline void *nd_policy_banks(void)
 {
 	__u32 zero = 0;
-	void *slot = bpf_map_lookup_elem(&nd_policies, &zero);
-	return slot ? bpf_map_lookup_elem(slot, &zero) : NULL;
+	return bpf_map_lookup_elem(&nd_policies, &zero);
+}
+
+/* Its const parameter is what makes clang 14 put all of the struct's type into the object, which libbpf
+ * needs to make the template; for the pointer in the map's definition it writes a forward declaration. */
+static __noinline struct nd_policy *nd_policy_in(const struct nd_bank *first)
+{
+	asm volatile("" : "+r"(first));
+	return (struct nd_policy *)&first->policy;
+}
+
+static __always_inline struct nd_policy *nd_policy_of(void *banks)
+{
+	__u32 zero = 0;
+	struct nd_bank *first = banks ? bpf_map_lookup_elem(banks, &zero) : NULL;
+
+	return first ? nd_policy_in(first) : NULL;
 }
 
 #endif

@@ -13,7 +13,6 @@
 
 #define ND_ABI_VERSION 4u
 
-#define ND_MAX_RULES 128
 #define ND_EVENT_PACKET_MAX 2048
 #define ND_PORT_IKE 500
 #define ND_PORT_NATT 4500
@@ -87,6 +86,29 @@
 	X(PERSIST_SECURITY, "persist_security", "IPSEC_INBOUND_TRANSPORT with INBOUND_PERSIST_CONNECTION_SECURITY") \
 	X(INITIATE_SECURE, "initiate_secure", "IPSEC_INBOUND_INITIATE_SECURE: new inbound flows must be protected")
 
+/* Fields that a filter can test, named after FWPM_CONDITION_.... */
+#define ND_FIELDS(X) \
+	X(LOCAL_ADDRESS, "IP_LOCAL_ADDRESS", "") \
+	X(REMOTE_ADDRESS, "IP_REMOTE_ADDRESS", "") \
+	X(LOCAL_ADDRESS_TYPE, "IP_LOCAL_ADDRESS_TYPE", "") \
+	X(REMOTE_ADDRESS_TYPE, "IP_REMOTE_ADDRESS_TYPE", "") \
+	X(PROTOCOL, "IP_PROTOCOL", "") \
+	X(LOCAL_PORT, "IP_LOCAL_PORT", "") \
+	X(REMOTE_PORT, "IP_REMOTE_PORT", "") \
+	X(ICMP_TYPE, "ICMP_TYPE", "") \
+	X(ICMP_CODE, "ICMP_CODE", "") \
+	X(INTERFACE, "INTERFACE_INDEX", "") \
+	X(DIRECTION, "DIRECTION", "") \
+	X(FLAGS, "FLAGS", "")
+
+/* NL_ADDRESS_TYPE of nldef.h. */
+enum nd_address_type { ND_TYPE_UNSPECIFIED, ND_TYPE_UNICAST, ND_TYPE_ANYCAST, ND_TYPE_MULTICAST, ND_TYPE_BROADCAST };
+
+/* FWP_CONDITION_FLAG_...: those that a packet's way through the host tells. */
+#define ND_FLAG_IS_LOOPBACK 0x01u
+#define ND_FLAG_IS_IPSEC_SECURED 0x02u
+#define ND_FLAG_IS_FRAGMENT 0x04u
+
 #define ND_X_DROP(n, l, h) ND_DROP_##n,
 enum nd_drop_reason { ND_DROP_REASONS(ND_X_DROP) ND_DROP_COUNT };
 #define ND_X_PASS(n, l, h) ND_PASS_##n,
@@ -101,6 +123,9 @@ enum nd_event_type { ND_EVENT_TYPES(ND_X_EVENT) ND_EVENT_TYPE_COUNT };
 enum nd_layer { ND_LAYERS(ND_X_LAYER) ND_LAYER_COUNT };
 #define ND_X_ACTION(n, l, h) ND_ACTION_##n,
 enum nd_action { ND_ACTIONS(ND_X_ACTION) ND_ACTION_COUNT };
+
+#define ND_X_FIELD(n, l, h) ND_FIELD_##n,
+enum nd_field_number { ND_FIELDS(ND_X_FIELD) ND_FIELD_COUNT };
 
 /* ---- keys ---- */
 
@@ -193,46 +218,74 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 #define ND_LOCAL_UNICAST 0x1u
 #define ND_LOCAL_BROADCAST 0x2u
 
-/* nd_rule.match: which conditions count (AND) */
-#define ND_MATCH_FAMILY 0x01u
-#define ND_MATCH_PROTO 0x02u
-#define ND_MATCH_LOCAL 0x04u
-#define ND_MATCH_REMOTE 0x08u
-#define ND_MATCH_LOCAL_PORT 0x10u
-#define ND_MATCH_REMOTE_PORT 0x20u
-#define ND_MATCH_ICMP_TYPE 0x40u
-#define ND_MATCH_ICMP_CODE 0x80u
-
-/* One filter, compiled. The first rule of a layer that matches decides. */
-struct nd_rule {
-	__u32 id;       /* filter id of the policy, for explain */
-	__u32 context;  /* quick-mode context of a callout action */
-	__u16 match;
-	__u8 layer;     /* enum nd_layer */
-	__u8 action;    /* enum nd_action */
-	__u8 family;    /* 4 or 6 */
-	__u8 proto;
-	__u8 local_prefix;   /* bits of the mapped address */
-	__u8 remote_prefix;
-	__u16 local_port_min, local_port_max;   /* host order, inclusive */
-	__u16 remote_port_min, remote_port_max;
-	__u8 icmp_type_min, icmp_type_max;
-	__u8 icmp_code_min, icmp_code_max;
-	__u32 zero;
-	struct nd_addr local;
-	struct nd_addr remote;
-};
-
 #define ND_POLICY_IKE_EXEMPT 0x1u  /* a main-mode filter exists: UDP 500 and 4500 are the daemon's */
 
-/* The whole policy is one map value behind a map-in-map slot: a commit is one pointer swap. */
+/* ---- the policy's filters (docs/classification.md) ---- */
+
+/* A generation of the policy is one inner map of banks; an address is a byte's place in all of them.
+ * Nothing lies across two banks. */
+#define ND_BANK_BITS 19
+#define ND_BANK_BYTES (1u << ND_BANK_BITS)
+#define ND_BANK_SLACK 256  /* behind a bank: what begins inside ends there, for the verifier */
+#define ND_BANKS_MAX 64
+
+/* A row is a set of filters: a word that says which blocks are not empty, then a reference for each
+ * block: the address of its bits / 64, and which of its eight words are not zero. */
+#define ND_BLOCK_WORDS 8
+#define ND_BLOCK_FILTERS (64 * ND_BLOCK_WORDS)
+#define ND_ROW_BLOCKS 32
+#define ND_TABLE_FILTERS (ND_ROW_BLOCKS * ND_BLOCK_FILTERS)
+#define ND_REFERENCE_SHIFT 8
+
+struct nd_row {
+	__u32 summary;
+	__u32 blocks[ND_ROW_BLOCKS]; /* as many as the table has */
+};
+
+#define ND_SEARCH_DEPTH 16  /* of 32-bit values; a start of 128 bits is four times as long: 15 */
+
+/* One field of a layer: 2^depth - 1 starts, sorted, cut its values into 2^depth intervals; rows has the
+ * address of each interval's row. Fields of 8 bits have 256 rows and no starts. */
+struct nd_field {
+	__u32 starts;
+	__u32 rows;
+	__u32 depth;
+	__u32 absent;  /* the row of a packet without the field */
+};
+
+/* The filters of one layer and family. */
+struct nd_table {
+	__u32 filters; /* how many */
+	__u32 tested;  /* fields that a filter tests, by bits */
+	__u32 says;    /* address of an nd_filter for each, in the order they are asked */
+	__u32 zero;
+	struct nd_field fields[ND_FIELD_COUNT];
+};
+
+/* What a filter says when it matches. */
+struct nd_filter {
+	__u64 id;
+	__u32 context; /* quick-mode context of a callout action; number of a program */
+	__u32 next;    /* the first filter of the next sublayer */
+	__u8 kind;     /* enum nd_filter_kind */
+	__u8 action;   /* enum nd_action */
+	__u8 flags;
+	__u8 zero[5];
+};
+enum nd_filter_kind { ND_SAYS_ACTION, ND_SAYS_PROGRAM, ND_SAYS_INSPECTION, ND_SAYS_NOTHING };
+#define ND_FILTER_HARD 0x1u          /* FWPM_FILTER_FLAG_CLEAR_ACTION_RIGHT */
+#define ND_FILTER_UNREGISTERED 0x2u  /* stands for a callout that nobody registered */
+
+/* What a registered program answers. */
+enum nd_callout_answer { ND_CALLOUT_UNREGISTERED, ND_CALLOUT_CONTINUE, ND_CALLOUT_PERMIT, ND_CALLOUT_BLOCK };
+
+/* The first bytes of bank 0. The whole policy is one inner map behind a map-in-map slot: a commit is
+ * one pointer swap. */
 struct nd_policy {
 	__u32 abi;
 	__u32 generation;
 	__u32 flags;
-	__u32 rule_count;
-	__u32 layer_start[ND_LAYER_COUNT]; /* rules are grouped by layer */
-	__u32 layer_count[ND_LAYER_COUNT];
+	__u32 banks;
 	__u16 ike_port;      /* host order */
 	__u16 natt_port;
 	__u16 overhead_v4;   /* what ESP adds to an IPv4 packet at most, encapsulation included */
@@ -241,7 +294,8 @@ struct nd_policy {
 	__u64 idle_ns;           /* life of a flow without connection state after its last packet */
 	__u64 tcp_idle_ns;
 	__u64 reask_ns;          /* a latched flow or a stuck negotiation asks again after this */
-	struct nd_rule rules[ND_MAX_RULES];
+	__u64 zero;              /* 0, which the verifier can't know */
+	struct nd_table tables[ND_LAYER_COUNT * 2]; /* by layer; IPv4, IPv6 */
 };
 
 #define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes neither fragments nor what ESP makes too big */

@@ -24,6 +24,8 @@
 #include "maps.h"
 #include "parse.h"
 #include "stats.h"
+#include "address.h"
+#include "search.h"
 #include "classify.h"
 #include "flow.h"
 #include "peer.h"
@@ -40,6 +42,25 @@ static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_f
 	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
 	       !(p->tcp_flags & ND_TCP_SYN) &&
 	       p->now <= flow->last_seen + ND_FAST_IDLE;
+}
+
+#define ND_LOOPBACK_IFINDEX 1
+
+static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_packet *p, __u8 flags)
+{
+	p->ifindex = skb->ifindex;
+	p->flags = flags | (p->fragment ? ND_FLAG_IS_FRAGMENT : 0) |
+		   (p->ifindex == ND_LOOPBACK_IFINDEX ? ND_FLAG_IS_LOOPBACK : 0);
+}
+
+/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
+static __noinline long nd_classify(void *banks, struct nd_policy *policy, const struct nd_packet *p,
+				   __u32 layer)
+{
+	struct nd_classification c = { .banks = banks, .policy = policy };
+
+	nd_ask(&c, p, layer);
+	return c.found;
 }
 
 /* ---- outbound ---- */
@@ -199,7 +220,8 @@ static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *
 static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_state *state = nd_state_get();
-	struct nd_policy *policy = nd_policy_get();
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
 	struct nd_peer_key key = {};
 	struct nd_peer *peer;
 	struct nd_flow *flow;
@@ -211,7 +233,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (p->fragment == ND_FRAGMENT_LATER)
 		return nd_out_later_fragment(skb, p, state, policy);
 
-	rule = nd_classify(policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
+	nd_filters_see(skb, p, 0);
+	rule = nd_classify(banks, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
 	if (rule < 0)
 		return nd_out_exempt(p);
 	action = rule & 0xff;
@@ -225,7 +248,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 	flow = nd_flow_find(p, policy);
 	if (!flow) {
-		long connect = nd_classify(policy, p, ND_LAYER_ALE_AUTH_CONNECT);
+		long connect = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
 
 		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
 			return nd_out_drop(skb, p, ND_DROP_BLOCKED);
@@ -298,7 +321,7 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 				nd_pass(&p, ND_PASS_OUT_PROTECTED);
 				return bpf_redirect(state->nd0, 0);
 			}
-			struct nd_policy *policy = nd_policy_get();
+			struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
 			return policy ? nd_redirect(skb, &p, state, policy)
 				      : nd_drop(skb, &p, ND_DROP_REDIRECT_FAILED);
@@ -365,7 +388,8 @@ static __always_inline bool nd_in_grace(const struct nd_packet *p, const struct 
 static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_state *state = nd_state_get();
-	struct nd_policy *policy = nd_policy_get();
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
 	struct nd_flow *flow;
 	__u32 action = ND_ACTION_PERSIST_SECURITY;
 	long rule;
@@ -379,7 +403,8 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 			return nd_drop(skb, p, ND_DROP_FRAGMENT);
 		return nd_pass(p, ND_PASS_IN_CLEAR);
 	}
-	rule = nd_classify(policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	nd_filters_see(skb, p, 0);
+	rule = nd_classify(banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (rule >= 0)
 		action = rule & 0xff;
 	if (action == ND_ACTION_BLOCK)
@@ -410,7 +435,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!flow) {
 		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 
-		rule = nd_classify(policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		rule = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		action = rule < 0 ? ND_ACTION_PERMIT : rule & 0xff;
 		if (action == ND_ACTION_BLOCK)
 			return nd_in_drop(skb, p, ND_DROP_BLOCKED);
@@ -469,7 +494,8 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_state *state = nd_state_get();
-	struct nd_policy *policy = nd_policy_get();
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
 	struct nd_flow *flow;
 	long rule;
 
@@ -479,7 +505,8 @@ static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet 
 		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
 	if (p->fragment)
 		return nd_drop(skb, p, ND_DROP_FRAGMENT);
-	rule = nd_classify(policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	nd_filters_see(skb, p, ND_FLAG_IS_IPSEC_SECURED);
+	rule = nd_classify(banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 		return nd_drop(skb, p, ND_DROP_BLOCKED);
 	if (rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
@@ -487,7 +514,7 @@ static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet 
 		return nd_pass(p, ND_PASS_IN_PROTECTED);
 	flow = nd_flow_find(p, policy);
 	if (!flow) {
-		rule = nd_classify(policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		rule = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 			return nd_drop(skb, p, ND_DROP_BLOCKED);
 		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);

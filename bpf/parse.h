@@ -18,6 +18,7 @@ struct nd_packet {
 	__u64 now;         /* coarse clock, read once */
 	__u32 epoch;       /* nd_state.epoch, read before any verdict is made */
 	__u32 length;      /* from the IP header to the end */
+	__u32 ifindex;     /* with flags: for filters, set where they are asked */
 	__u32 fragment_id;
 	__u16 l3;
 	__u16 l4;
@@ -29,7 +30,8 @@ struct nd_packet {
 	__u8 outbound;
 	__u8 quiet;        /* the peer's state asks for no event */
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
-	__u8 padding[4];
+	__u8 flags;        /* ND_FLAG_... */
+	__u8 padding[3];
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };

@@ -90,28 +90,6 @@ static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet
 	return false;
 }
 
-static __always_inline bool nd_link_local(const struct nd_packet *p)
-{
-	if (p->family == 4)
-		return (p->key.remote.words[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
-	return (p->key.remote.words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
-}
-
-static __always_inline bool nd_multicast(const struct nd_packet *p, const struct nd_addr *address)
-{
-	if (p->family == 4)
-		return (address->words[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) ||
-		       address->words[3] == bpf_htonl(0xffffffff) || address->words[3] == 0;
-	return address->bytes[0] == 0xff;
-}
-
-static __always_inline __u32 nd_local_kind(const struct nd_addr *address)
-{
-	__u32 *kind = bpf_map_lookup_elem(&nd_local, address);
-
-	return kind ? *kind : 0;
-}
-
 /* Row 1 of both tables: what ndbpf has no say in. */
 static __always_inline bool nd_not_ours(const struct nd_packet *p, const struct nd_policy *policy)
 {

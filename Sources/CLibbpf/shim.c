@@ -107,18 +107,17 @@ int nd_clsact_remove_qdisc(int ifindex)
 }
 
 int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
-		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t ifindex, uint32_t mark, uint32_t repeat, uint32_t *retval,
 		    uint32_t *duration_ns)
 {
-	/* The kernel takes ifindex from the context and refuses protocol; the packet tells it. */
-	struct __sk_buff context = { .ifindex = ifindex };
+	/* The kernel takes ifindex and mark from the context and refuses protocol; the packet tells it. */
+	struct __sk_buff context = { .ifindex = ifindex, .mark = mark };
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in, .data_size_in = in_size,
 		    .data_out = out, .data_size_out = out_size ? *out_size : 0, .repeat = (int)repeat,
-		    .ctx_in = ifindex ? &context : NULL,
-		    .ctx_size_in = ifindex ? sizeof(context) : 0);
+		    .ctx_in = ifindex || mark ? &context : NULL,
+		    .ctx_size_in = ifindex || mark ? sizeof(context) : 0);
 	int error;
 
-	(void)protocol;
 	error = bpf_prog_test_run_opts(prog_fd, &options);
 	if (error)
 		return -errno;
@@ -129,9 +128,9 @@ int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, ui
 	return 0;
 }
 
-int nd_map_create_policy(int state_fd, uint32_t value_size)
+int nd_map_create_policy(int state_fd, uint32_t value_size, uint32_t banks)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_INNER_MAP);
 	struct bpf_map_info info = { 0 };
 	uint32_t size = sizeof(info);
 	struct btf *btf = NULL;
@@ -142,7 +141,7 @@ int nd_map_create_policy(int state_fd, uint32_t value_size)
 	if (info.btf_id)
 		btf = btf__load_from_kernel_by_id(info.btf_id);
 	if (btf) {
-		int type = btf__find_by_name_kind(btf, "nd_policy", BTF_KIND_STRUCT);
+		int type = btf__find_by_name_kind(btf, "nd_bank", BTF_KIND_STRUCT);
 		int btf_fd = bpf_btf_get_fd_by_id(info.btf_id);
 
 		if (type > 0 && btf_fd >= 0) {
@@ -151,7 +150,8 @@ int nd_map_create_policy(int state_fd, uint32_t value_size)
 			options.btf_value_type_id = (uint32_t)type;
 		}
 	}
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, 1, &options);
+	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "nd_policy_slot", sizeof(uint32_t), value_size, banks,
+			    &options);
 	if (fd < 0)
 		fd = -errno;
 	if (options.btf_fd)

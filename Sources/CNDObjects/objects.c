@@ -11,6 +11,17 @@ _Alignas(16) static const unsigned char reference[] = {
 #embed "../../bpf/build/nd_floor.bpf.o"
 };
 
+_Alignas(16) static const unsigned char ask[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_ask.bpf.o"
+};
+
+const void *nd_object_ask(size_t *size)
+{
+	*size = sizeof(ask);
+	return ask;
+}
+
 const void *nd_object_floor(size_t *size)
 {
 	*size = sizeof(reference);

@@ -102,7 +102,7 @@ public final class Daemon: Service, @unchecked Sendable {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
             generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
-            let value = try compiled.abiPolicy(generation: generation)
+            let value = try compiled.image(generation: generation)
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -117,7 +117,7 @@ public final class Daemon: Service, @unchecked Sendable {
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
             return false
         }
-        let value = try compiled.abiPolicy(generation: generation)
+        let value = try compiled.image(generation: generation)
         var load = LoadOptions(interfaces: interfaces)
         load.flows = options.flows
         load.peers = options.peers

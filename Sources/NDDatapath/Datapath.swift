@@ -77,29 +77,18 @@ public final class Datapath: Sendable {
     }
 
     /// Puts a whole policy in place with one pointer swap.
-    public func commit(_ policy: nd_policy) throws {
-        let slot = nd_map_create_policy(state.descriptor, UInt32(MemoryLayout<nd_policy>.size))
-        guard slot >= 0 else {
-            throw NDError(
-                "policy.commit", "can't create a policy map: \(String(cString: strerror(-slot)))",
-                hint: "nothing was changed")
-        }
-        defer { close(slot) }
-        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "nd_policy_slot").update(0, policy)
-        try policies.update(0, UInt32(bitPattern: slot))
+    public func commit(_ policy: PolicyImage) throws {
+        try PolicySlot.commit(policy, to: policies, typesOf: state.descriptor)
         try changeState()
     }
 
     /// The policy in force; nil before the first commit.
     public func currentPolicy() throws -> nd_policy? {
-        guard let id = policies.lookup(0), id != 0 else { return nil }
-        let fd = bpf_map_get_fd_by_id(id)
-        guard fd >= 0 else {
-            throw NDError("policy.read", "can't open the policy map: \(String(cString: strerror(errno)))")
-        }
-        defer { close(fd) }
-        return BPFMap<UInt32, nd_policy>(descriptor: fd, name: "nd_policy_slot").lookup(0)
+        try PolicySlot.read(policies, banks: 1)?.header
     }
+
+    /// The same with its filters' tables.
+    public func currentImage() throws -> PolicyImage? { try PolicySlot.read(policies) }
 
     /// Sums over the CPUs.
     public func stats() -> nd_stats {

@@ -3,6 +3,7 @@ import CNDABI
 import CNDObjects
 import CNDSystem
 import Foundation
+import NDABI
 import NDCore
 
 /// Sizes and choices of a load.
@@ -23,7 +24,7 @@ public enum Loader {
     static let filterHandle: UInt32 = 0x6e64
     static let filterPriority: UInt32 = 0x6e64
 
-    public static func load(_ instance: Instance, policy: nd_policy, options: LoadOptions) throws -> LoadRecord {
+    public static func load(_ instance: Instance, policy: PolicyImage, options: LoadOptions) throws -> LoadRecord {
         guard geteuid() == 0 else {
             throw NDError("load.permission", "loading BPF programs needs root", hint: "run with sudo")
         }

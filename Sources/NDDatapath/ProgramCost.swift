@@ -14,17 +14,15 @@ public struct ProgramCost: Sendable {
 
     /// An established clear TCP flow, IPv4, 1 KB: tc egress, tc ingress, beside a bare parse and
     /// LRU look-up and an empty program. Runs are interleaved, so that all see the same machine.
-    public static func measure(policy: nd_policy, repeats: UInt32 = 200_000, runs: Int = 9) throws -> [ProgramCost] {
-        let tc = try Loaded(nd_object_tc, "nd_tc")
-        let reference = try Loaded(nd_object_floor, "nd_floor")
+    public static func measure(policy: PolicyImage, repeats: UInt32 = 200_000, runs: Int = 9) throws -> [ProgramCost] {
+        let tc = try LoadedProgram(nd_object_tc, "nd_tc")
+        let reference = try LoadedProgram(nd_object_floor, "nd_floor")
         guard let local = IPAddress("10.66.0.1"), let remote = IPAddress("10.66.0.2") else {
             throw NDError("bench.address", "bad address")
         }
-        let slot = nd_map_create_policy(try tc.map("nd_state"), UInt32(MemoryLayout<nd_policy>.size))
-        guard slot >= 0 else { throw NDError("bench.map", "can't create a map") }
-        defer { close(slot) }
-        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy)
-        try BPFMap<UInt32, UInt32>(descriptor: try tc.map("nd_policies"), name: "nd_policies").update(0, UInt32(slot))
+        try PolicySlot.commit(
+            policy, to: BPFMap(descriptor: try tc.map("nd_policies"), name: "nd_policies"),
+            typesOf: try tc.map("nd_state"))
         var state = nd_state()
         state.abi = ND_ABI_VERSION
         state.epoch = 7
@@ -80,41 +78,5 @@ public struct ProgramCost: Sendable {
             0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
         ]
         return [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0] + ip + tcp + payload
-    }
-
-    private final class Loaded {
-        let object: OpaquePointer
-
-        init(_ image: (UnsafeMutablePointer<Int>) -> UnsafeRawPointer?, _ name: String) throws {
-            var size = 0
-            let bytes = image(&size)
-            guard let object = nd_bpf_open(bytes, size, name) else {
-                throw NDError("bench.object", "can't open the BPF object \(name)")
-            }
-            let error = bpf_object__load(object)
-            guard error == 0 else {
-                bpf_object__close(object)
-                throw NDError(
-                    "bench.load", "can't load \(name): \(String(cString: strerror(-error)))",
-                    context: String(String(cString: nd_bpf_log()).suffix(400)), hint: "run as root")
-            }
-            self.object = object
-        }
-
-        deinit { bpf_object__close(object) }
-
-        func map(_ name: String) throws -> Int32 {
-            guard let map = bpf_object__find_map_by_name(object, name) else {
-                throw NDError("bench.object", "no map \(name)")
-            }
-            return bpf_map__fd(map)
-        }
-
-        func program(_ name: String) throws -> Int32 {
-            guard let program = bpf_object__find_program_by_name(object, name) else {
-                throw NDError("bench.object", "no program \(name)")
-            }
-            return bpf_program__fd(program)
-        }
     }
 }

@@ -23,6 +23,9 @@ struct Bench: ParsableCommand {
     @Option(help: "Only this: install so many SA pairs into the kernel, 1 to 1000000.")
     var saPairs: Int?
 
+    @Flag(help: "Only this: what filters cost, 10 to 10,000 of them, beside nftables.")
+    var filters = false
+
     func validate() throws {
         guard (1...1_000_000).contains(saPairs ?? 1) else { throw ValidationError("--sa-pairs is 1 to 1000000") }
         guard (1...60).contains(seconds) else { throw ValidationError("--seconds is 1 to 60") }
@@ -35,9 +38,13 @@ struct Bench: ParsableCommand {
             try report(try SACapacity.measure(pairs: saPairs, progress: progress))
             return
         }
+        if filters {
+            try report(try FilterBenchmark(runs: runs, progress: progress).measure())
+            return
+        }
         progress("BPF programs")
         let text = "version: 1\nscenario: negotiation-discovery\nauthentication: { pre-shared-keys: [ { remote: any, file: /none } ] }\n"
-        let policy = try Policy.parse(text, file: "bench").compiled().abiPolicy(generation: 1)
+        let policy = try Policy.parse(text, file: "bench").compiled().image(generation: 1)
         let costs = try ProgramCost.measure(policy: policy)
         guard costs.count == 4 else { throw NDError("bench.run", "a program was not measured") }
         let floor = costs[1].median - costs[0].median
@@ -49,6 +56,7 @@ struct Bench: ParsableCommand {
                     cost.name, "ns", cost.runs,
                     goal: "<= 2 x bare, both over empty: \((own / floor * 100).rounded() / 100)", reached: own <= 2 * floor))
         }
+        figures += try FilterBenchmark(runs: runs, progress: progress).measure()
         figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
         try report(figures)
     }

@@ -327,28 +327,15 @@ struct Maps: ParsableCommand {
     }
 
     private func policy(_ datapath: Datapath) throws -> [Entry] {
-        guard let value = try datapath.currentPolicy() else { return [] }
-        if raw { return [Entry(key: "0", value: Self.hex(value))] }
-        let rules = withUnsafeBytes(of: value.rules) { Array($0.bindMemory(to: nd_rule.self).prefix(Int(value.rule_count))) }
+        guard let image = try datapath.currentImage() else { return [] }
+        if raw { return [Entry(key: "0", value: Self.hex(image.header))] }
+        let filters = image.filters() ?? []
+        let header = image.header
         return [
             Entry(
                 key: "policy",
-                value: "generation \(value.generation) rules \(value.rule_count) overhead \(value.overhead_v4)/\(value.overhead_v6) bytes grace \(Span(nanoseconds: value.grace_ns))")
-        ]
-            + rules.map { rule in
-                let layer = nd_layer_label(UInt32(rule.layer)).map { String(cString: $0) } ?? "?"
-                let action = nd_action_label(UInt32(rule.action)).map { String(cString: $0) } ?? "?"
-                var text = action
-                let match = UInt32(rule.match)
-                if match & ND_MATCH_FAMILY != 0 { text += " ipv\(rule.family)" }
-                if match & ND_MATCH_PROTO != 0 { text += " \(IPProtocol.name(rule.proto))" }
-                if match & ND_MATCH_LOCAL != 0 { text += " local \(rule.local.address)/\(rule.local_prefix)" }
-                if match & ND_MATCH_REMOTE != 0 { text += " remote \(rule.remote.address)/\(rule.remote_prefix)" }
-                if match & ND_MATCH_LOCAL_PORT != 0 { text += " local port \(rule.local_port_min)-\(rule.local_port_max)" }
-                if match & ND_MATCH_REMOTE_PORT != 0 { text += " remote port \(rule.remote_port_min)-\(rule.remote_port_max)" }
-                if match & ND_MATCH_ICMP_TYPE != 0 { text += " type \(rule.icmp_type_min)-\(rule.icmp_type_max)" }
-                return Entry(key: "\(layer) filter \(rule.id)", value: text)
-            }
+                value: "generation \(header.generation) filters \(filters.count) banks \(header.banks) overhead \(header.overhead_v4)/\(header.overhead_v6) bytes grace \(Span(nanoseconds: header.grace_ns))")
+        ] + filters.map { Entry(key: "\($0.layer)_V\($0.family.rawValue) filter \($0.id)", value: $0.description) }
     }
 
     private func decode<K, V>(_ map: BPFMap<K, V>, _ body: (K, V) -> (String, String)) -> [Entry] {

@@ -43,7 +43,7 @@ struct Load: ParsableCommand {
     func run() throws {
         let instance = try Instance(options.instance)
         let policy = try Policy.load(path: datapath.policy)
-        let value = try policy.compiled().abiPolicy(generation: 1)
+        let value = try policy.compiled().image(generation: 1)
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
         load.flows = datapath.flows
         load.peers = datapath.peers

@@ -26,14 +26,14 @@ struct PolicyCommand: ParsableCommand {
             let policy = try Policy.load(path: file)
             for key in policy.preSharedKeys { _ = try PreSharedKeyFile.read(path: key.file) }
             let compiled = try policy.compiled()
-            _ = try compiled.abiPolicy(generation: 1)
+            _ = try compiled.image(generation: 1)
             let result = Result(
                 file: file, scenario: policy.scenario.rawValue, filters: policy.expanded.filters.count,
-                rules: compiled.rules.count)
+                rules: compiled.filters.count)
             if options.json {
                 print(try JSONOutput.text("check", result))
             } else {
-                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.rules) rules in BPF")
+                print("\(file): good, \(result.scenario), \(result.filters) filters, \(result.rules) of them in BPF")
             }
         }
     }

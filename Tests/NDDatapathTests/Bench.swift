@@ -124,7 +124,7 @@ final class Bench {
     private let policies: BPFMap<UInt32, UInt32>
     private let statsDescriptor: Int32
     private var counted: [UInt64] = []
-    private(set) var policy = CompiledPolicy(rules: [])
+    private(set) var policy = CompiledPolicy(filters: [])
 
     init(_ rules: [Rule] = Rules.discovery, _ change: (inout CompiledPolicy) -> Void = { _ in }) throws {
         let object = try LoadedObject.borrow()
@@ -149,7 +149,7 @@ final class Bench {
         first.epoch = 100
         first.nd0 = 1
         try state.update(0, first)
-        var compiled = CompiledPolicy(rules: rules)
+        var compiled = CompiledPolicy(filters: rules.rangeFilters)
         compiled.overheadV4 = 62
         compiled.overheadV6 = 62
         change(&compiled)
@@ -162,10 +162,7 @@ final class Bench {
     // MARK: what the daemon does
 
     func commit(_ policy: CompiledPolicy, generation: UInt32 = 1) throws {
-        let slot = nd_map_create_policy(state.descriptor, UInt32(MemoryLayout<nd_policy>.size))
-        defer { close(slot) }
-        try BPFMap<UInt32, nd_policy>(descriptor: slot, name: "slot").update(0, policy.abiPolicy(generation: generation))
-        try policies.update(0, UInt32(bitPattern: slot))
+        try PolicySlot.commit(policy.image(generation: generation), to: policies, typesOf: state.descriptor)
         self.policy = policy
         try raiseEpoch()
     }

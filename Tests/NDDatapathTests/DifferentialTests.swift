@@ -106,9 +106,9 @@ struct DifferentialTests {
     private func contextOf(
         _ packet: Packet, _ hook: Hook, _ flow: FlowEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> UInt32 {
-        if hook.isOutbound { return policy.decidingRule(.outboundTransport, packet)?.context ?? 0 }
+        if hook.isOutbound { return policy.decide(.outboundTransport, packet)?.context ?? 0 }
         if let flow = flow?.alive(for: packet.following(), policy, now) { return flow.context }
-        return policy.decidingRule(.aleAuthRecvAccept, packet.following())?.context ?? 0
+        return policy.decide(.aleAuthRecvAccept, packet.following())?.context ?? 0
     }
 
     private func matches(_ decision: Decision, _ outcome: Bench.Outcome, _ flow: FlowEntry?, _ peer: PeerEntry?) -> Bool {

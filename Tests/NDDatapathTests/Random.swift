@@ -48,7 +48,7 @@ struct Dice {
             rules.append(Rules.rule(.inboundTransport, .persistSecurity))
             if random.oneIn(2) { rules.append(Rules.rule(.aleAuthRecvAccept, .initiateSecure)) }
         }
-        var policy = CompiledPolicy(rules: rules.sorted { $0.layer < $1.layer })
+        var policy = CompiledPolicy(filters: rules.rangeFilters)
         policy.exemptsIKE = random.oneIn(2)
         policy.ikePort = pick([500, 443])
         policy.grace = .seconds(pick([0, 2, 10]))

@@ -62,7 +62,7 @@ struct OutboundTableTests {
         #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).passed == .inExempt)
         #expect(try bench.run(.egress, Talk(family, remotePort: 80).tcp(.syn, out: true)).events.count == 1)
         var policy = bench.policy
-        policy.rules = [block] + Rules.discovery
+        policy.filters = ([block] + Rules.discovery).rangeFilters
         try bench.commit(policy)
         #expect(try bench.run(.egress, talk.data(out: true)).dropped == .blocked)
         #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).dropped == .blocked)
@@ -74,8 +74,7 @@ struct OutboundTableTests {
         let (open, new) = (Talk(family), Talk(family, localPort: 40001))
         try bench.run(.egress, open.tcp(.syn, out: true))
         var policy = bench.policy
-        policy.rules += [Rules.rule(.aleAuthConnect, .block)]
-        policy.rules.sort { $0.layer < $1.layer }
+        policy.filters += [Rules.rule(.aleAuthConnect, .block)].rangeFilters
         try bench.commit(policy)
         #expect(try bench.run(.egress, open.data(out: true)).passed == .outClear)
         #expect(try bench.run(.egress, new.tcp(.syn, out: true)).dropped == .blocked)

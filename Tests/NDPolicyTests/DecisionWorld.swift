@@ -63,3 +63,7 @@ struct World {
         return decision
     }
 }
+
+extension CompiledPolicy {
+    mutating func ask(first rule: Rule) { filters += rule.rangeFilters(weight: .max) }
+}

@@ -75,9 +75,9 @@ struct ExpansionTests {
             key: FlowKey(
                 local: Endpoint(address("2001:db8::1"), 0), remote: Endpoint(address("2001:db8::2"), 0),
                 proto: IPProtocol.icmpv6), icmpType: 135)
-        #expect(compiled.decidingRule(.outboundTransport, packet)?.action == .permit)
+        #expect(compiled.decide(.outboundTransport, packet)?.action == .permit)
         packet.icmpType = 128
-        #expect(compiled.decidingRule(.outboundTransport, packet)?.action == .requireOutbound)
+        #expect(compiled.decide(.outboundTransport, packet)?.action == .requireOutbound)
     }
 
     @Test("DHCP of a client is exempt both ways")
@@ -88,8 +88,8 @@ struct ExpansionTests {
                 key: FlowKey(
                     local: Endpoint(address(local), UInt16(from)), remote: Endpoint(address(remote), UInt16(to)),
                     proto: IPProtocol.udp))
-            #expect(compiled.decidingRule(.outboundTransport, packet)?.action == .permit)
-            #expect(compiled.decidingRule(.inboundTransport, packet)?.action == .permit)
+            #expect(compiled.decide(.outboundTransport, packet)?.action == .permit)
+            #expect(compiled.decide(.inboundTransport, packet)?.action == .permit)
         }
     }
 

@@ -40,7 +40,7 @@ struct OutboundTests {
     @Test("A packet that no filter matches passes")
     func noFilter() throws {
         var world = try World(.secure)
-        world.policy.rules = []
+        world.policy.filters = []
         let decision = world.out(World.tcp(.syn))
         #expect(decision.verdict == .pass(.outExempt) && decision.row == .noFilter && decision.flow == nil)
     }
@@ -59,7 +59,7 @@ struct OutboundTests {
     func blocked() throws {
         for layer in [DatapathLayer.outboundTransport, .aleAuthConnect] {
             var world = try World(.negotiationDiscovery)
-            world.policy.rules.insert(Rule(id: 99, layer: layer, action: .block, proto: IPProtocol.tcp), at: 0)
+            world.policy.ask(first: Rule(id: 99, layer: layer, action: .block, proto: IPProtocol.tcp))
             let decision = world.out(World.tcp(.syn))
             #expect(decision == Decision(.drop(.blocked), .blocked, flow: nil, peer: nil))
         }
@@ -70,7 +70,7 @@ struct OutboundTests {
         var world = try World(.negotiationDiscovery)
         world.secured()
         #expect(world.out(World.tcp(.syn)).verdict == .redirect)
-        world.policy.rules.insert(Rule(id: 99, layer: .outboundTransport, action: .permit), at: 0)
+        world.policy.ask(first: Rule(id: 99, layer: .outboundTransport, action: .permit))
         #expect(world.out(World.tcp(.ack)).verdict == .redirect)
         world.lost()
         #expect(world.out(World.tcp(.ack)).verdict == .drop(.latched))

@@ -29,13 +29,13 @@ int nd_clsact_remove_qdisc(int ifindex);
 
 /* BPF_PROG_TEST_RUN with an optional __sk_buff context. */
 int nd_bpf_test_run(int prog_fd, const void *in, uint32_t in_size, void *out, uint32_t *out_size,
-		    uint32_t ifindex, uint32_t protocol, uint32_t repeat, uint32_t *retval,
+		    uint32_t ifindex, uint32_t mark, uint32_t repeat, uint32_t *retval,
 		    uint32_t *duration_ns);
 
-/* A map that can take the policy slot. It carries the type information of the object that `state_fd`
+/* A map of banks that can take the policy slot. It carries the type information of the object that `state_fd`
  * (its map nd_state) was loaded with: kernels before 6.3 take no inner map without the template's
  * (measured on 6.1: EINVAL, since the offsets of timers are compared). */
-int nd_map_create_policy(int state_fd, uint32_t value_size);
+int nd_map_create_policy(int state_fd, uint32_t value_size, uint32_t banks);
 
 /* Link details: kind of attachment, device and program. */
 int nd_link_describe(int link_fd, uint32_t *prog_id, uint32_t *ifindex);

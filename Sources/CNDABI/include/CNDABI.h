@@ -2,6 +2,7 @@
 #define CNDABI_H
 
 #include "../../../bpf/nd.h"
+#include "../../../bpf/nd_ask.h"
 
 /* Labels and meanings of nd.h's lists; NULL for a number outside the list. */
 const char *nd_drop_label(unsigned value);
@@ -13,5 +14,6 @@ const char *nd_event_label(unsigned value);
 const char *nd_layer_label(unsigned value);
 const char *nd_action_label(unsigned value);
 const char *nd_action_help(unsigned value);
+const char *nd_field_label(unsigned value);
 
 #endif

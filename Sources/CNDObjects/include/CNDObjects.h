@@ -5,6 +5,8 @@
 
 /* The compiled BPF programs, carried inside the binary. */
 const void *nd_object_tc(size_t *size);
+/* The classifier by itself, for the differential test and the benchmark. */
+const void *nd_object_ask(size_t *size);
 /* What the benchmark measures against. */
 const void *nd_object_floor(size_t *size);
 /* Tests/Scenarios as a tar archive (ustar), what `ndbpf demo` plays. */

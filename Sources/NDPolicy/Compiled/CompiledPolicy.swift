@@ -1,10 +1,9 @@
 import CNDABI
 import NDCore
 
-/// A policy as BPF holds it: rules in the order they are asked, and times.
+/// A policy as BPF holds it: the filters of the layers that BPF serves, and times.
 public struct CompiledPolicy: Hashable, Sendable {
-    /// Grouped by layer, ordered inside a layer.
-    public var rules: [Rule]
+    public var classifier: LinearClassifier
     /// A main-mode filter exists: the daemon's IKE ports are exempt.
     public var exemptsIKE: Bool
     public var ikePort: UInt16
@@ -16,8 +15,6 @@ public struct CompiledPolicy: Hashable, Sendable {
     public var tcpIdle: Span
     public var askAgain: Span
 
-    public static let mostRules = Int(ND_MAX_RULES)
-
     /// Non-TCP flows live 60 s ([MS-AIPS] §3.10.5.2).
     public static let defaultIdle = Span.seconds(60)
     /// Five days, as the kernel's own connection tracking keeps an established connection.
@@ -25,12 +22,12 @@ public struct CompiledPolicy: Hashable, Sendable {
     public static let defaultAskAgain = Span.seconds(10)
 
     public init(
-        rules: [Rule], exemptsIKE: Bool = true, ikePort: UInt16 = UInt16(ND_PORT_IKE),
+        filters: [RangeFilter], exemptsIKE: Bool = true, ikePort: UInt16 = UInt16(ND_PORT_IKE),
         natTraversalPort: UInt16 = UInt16(ND_PORT_NATT), overheadV4: UInt16 = 0, overheadV6: UInt16 = 0,
         grace: Span = .seconds(10), idle: Span = Self.defaultIdle, tcpIdle: Span = Self.defaultTCPIdle,
         askAgain: Span = Self.defaultAskAgain
     ) {
-        self.rules = rules
+        classifier = LinearClassifier(filters)
         self.exemptsIKE = exemptsIKE
         self.ikePort = ikePort
         self.natTraversalPort = natTraversalPort
@@ -42,11 +39,17 @@ public struct CompiledPolicy: Hashable, Sendable {
         self.askAgain = askAgain
     }
 
-    public func rules(_ layer: DatapathLayer) -> [Rule] { rules.filter { $0.layer == layer } }
+    public var filters: [RangeFilter] {
+        get { classifier.filters }
+        set { classifier = LinearClassifier(newValue) }
+    }
 
-    /// The first rule of the layer that matches; nil: none.
-    public func decidingRule(_ layer: DatapathLayer, _ packet: Packet) -> Rule? {
-        rules.first { $0.layer == layer && $0.matches(packet) }
+    /// What the layer's filters say of a packet; nil: none has a say.
+    public func decide(
+        _ layer: DatapathLayer, _ packet: Packet, interface: UInt32 = 0, flags: PacketFlags = []
+    ) -> FilterDecision? {
+        classifier.decide(
+            layer, packet.family, FieldValues(packet, layer, packet.family, interface: interface, flags: flags))
     }
 }
 
@@ -54,7 +57,7 @@ extension Policy {
     /// Expands and compiles.
     public func compiled() throws(NDError) -> CompiledPolicy {
         let expanded = expanded
-        var policy = CompiledPolicy(rules: try expanded.rules())
+        var policy = CompiledPolicy(filters: try expanded.rules().rangeFilters)
         policy.exemptsIKE = expanded.filters.contains { $0.layer.kind == .ikeext }
         let overhead = UInt16(clamping: espOverhead)
         policy.overheadV4 = overhead
@@ -71,6 +74,9 @@ extension Policy {
 }
 
 extension ExpandedPolicy {
+    /// A list of ports counts once for each, and the numbers of several lists are multiplied.
+    static let mostRules = 4 * Int(ND_TABLE_FILTERS)
+
     /// The rules of the layers that BPF serves.
     public func rules() throws(NDError) -> [Rule] {
         var result: [Rule] = []
@@ -81,7 +87,7 @@ extension ExpandedPolicy {
                 let filter = filters[index]
                 let twins = index + 1 < filters.count && filter.isTwin(of: filters[index + 1])
                 index += twins ? 2 : 1
-                let made = try filter.rules(layer, forBothFamilies: twins, room: CompiledPolicy.mostRules - result.count)
+                let made = try filter.rules(layer, forBothFamilies: twins, room: Self.mostRules - result.count)
                 result += made
             }
         }
@@ -100,11 +106,11 @@ extension Filter {
     /// One rule for every combination of alternatives.
     func rules(_ layer: DatapathLayer, forBothFamilies: Bool, room: Int) throws(NDError) -> [Rule] {
         let groups = conditionGroups
-        let count = groups.reduce(1) { $0.multipliedReportingOverflow(by: $1.conditions.count).partialValue }
+        let count = groups.reduce(1) { $0 > room ? $0 : $0 * $1.conditions.count }
         guard count <= room else {
             throw NDError(
                 "policy.too-many-rules",
-                "the policy needs more than \(CompiledPolicy.mostRules) rules; filter \(id) \"\(name)\" doesn't fit",
+                "the policy needs more than \(ExpandedPolicy.mostRules) rules; filter \(id) \"\(name)\" doesn't fit",
                 hint: "use wider prefixes and port ranges, or fewer exemptions (each counts once a layer and port)")
         }
         var seed = Rule(

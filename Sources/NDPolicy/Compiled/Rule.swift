@@ -1,5 +1,4 @@
 import CNDABI
-import NDABI
 import NDCore
 
 /// What BPF does with a packet that a rule matches (enum nd_action).
@@ -27,8 +26,7 @@ public struct RuleAction: Hashable, Sendable, CustomStringConvertible {
     public var description: String { nd_action_label(UInt32(rawValue)).map { String(cString: $0) } ?? "?" }
 }
 
-/// One filter for BPF: every condition that is present must hold. Converts to nd_rule and back
-/// without loss.
+/// A filter in plain form: no field has alternatives, and every condition that is present must hold.
 public struct Rule: Hashable, Sendable {
     /// The filter it was compiled from; the IPv4 one of a pair of twins.
     public var id: UInt32
@@ -64,95 +62,51 @@ public struct Rule: Hashable, Sendable {
         self.icmpCode = icmpCode
     }
 
-    public func matches(_ packet: Packet) -> Bool {
-        (family.map { $0 == packet.family } ?? true)
-            && (proto.map { $0 == packet.key.proto } ?? true)
-            && (local.map { $0.contains(packet.key.local.address) } ?? true)
-            && (remote.map { $0.contains(packet.key.remote.address) } ?? true)
-            && (localPort.map { packet.hasPorts && $0.contains(packet.key.local.port) } ?? true)
-            && (remotePort.map { packet.hasPorts && $0.contains(packet.key.remote.port) } ?? true)
-            && (icmpType.map { $0.contains(packet.icmpType) } ?? true)
-            && (icmpCode.map { $0.contains(packet.icmpCode) } ?? true)
+    /// The filters it stands for: one, or one for each family.
+    public func rangeFilters(weight: UInt64) -> [RangeFilter] {
+        let families = (family ?? local?.family ?? remote?.family).map { [$0] } ?? IPFamily.allCases
+        return families.map { family in
+            var fields: [PacketField: [ClosedRange<UInt128>]] = [:]
+            fields[.proto] = proto.map { [UInt128($0)...UInt128($0)] }
+            fields[.localAddress] = local.map { $0.family == family ? [$0.range] : [] }
+            fields[.remoteAddress] = remote.map { $0.family == family ? [$0.range] : [] }
+            fields[.localPort] = localPort.map(Self.range)
+            fields[.remotePort] = remotePort.map(Self.range)
+            fields[.icmpType] = icmpType.map(Self.range)
+            fields[.icmpCode] = icmpCode.map(Self.range)
+            let verdict: RangeFilter.Verdict =
+                switch action {
+                case .permit: .permit
+                case .block: .block
+                default: .callout(action, context: context)
+                }
+            return RangeFilter(
+                id: UInt64(id), layer: layer, family: family, sublayer: 0, weight: weight, fields: fields,
+                verdict: verdict)
+        }
+    }
+
+    private static func range<T: BinaryInteger>(_ range: ClosedRange<T>) -> [ClosedRange<UInt128>] {
+        [UInt128(range.lowerBound)...UInt128(range.upperBound)]
     }
 }
 
-extension Rule {
-    public var abi: nd_rule {
-        var rule = nd_rule()
-        rule.id = id
-        rule.context = context
-        rule.layer = layer.rawValue
-        rule.action = action.rawValue
-        var match: UInt32 = 0
-        if let family {
-            match |= ND_MATCH_FAMILY
-            rule.family = family.rawValue
-        }
-        if let proto {
-            match |= ND_MATCH_PROTO
-            rule.proto = proto
-        }
-        if let local {
-            match |= ND_MATCH_LOCAL
-            rule.local = nd_addr(local.address)
-            rule.local_prefix = UInt8(truncatingIfNeeded: local.mappedLength)
-        }
-        if let remote {
-            match |= ND_MATCH_REMOTE
-            rule.remote = nd_addr(remote.address)
-            rule.remote_prefix = UInt8(truncatingIfNeeded: remote.mappedLength)
-        }
-        if let localPort {
-            match |= ND_MATCH_LOCAL_PORT
-            (rule.local_port_min, rule.local_port_max) = (localPort.lowerBound, localPort.upperBound)
-        }
-        if let remotePort {
-            match |= ND_MATCH_REMOTE_PORT
-            (rule.remote_port_min, rule.remote_port_max) = (remotePort.lowerBound, remotePort.upperBound)
-        }
-        if let icmpType {
-            match |= ND_MATCH_ICMP_TYPE
-            (rule.icmp_type_min, rule.icmp_type_max) = (icmpType.lowerBound, icmpType.upperBound)
-        }
-        if let icmpCode {
-            match |= ND_MATCH_ICMP_CODE
-            (rule.icmp_code_min, rule.icmp_code_max) = (icmpCode.lowerBound, icmpCode.upperBound)
-        }
-        rule.match = UInt16(truncatingIfNeeded: match)
-        return rule
+extension [Rule] {
+    /// The first rule that matches decides: earlier ones weigh more.
+    public var rangeFilters: [RangeFilter] {
+        enumerated().flatMap { $1.rangeFilters(weight: UInt64(clamping: count - $0)) }
     }
+}
 
-    /// nil for a rule that this module can't have written.
-    public init?(abi rule: nd_rule) {
-        guard let layer = DatapathLayer(rawValue: rule.layer), let action = RuleAction(rawValue: rule.action)
-        else { return nil }
-        func range<T: Comparable>(_ bit: UInt32, _ low: T, _ high: T) -> ClosedRange<T>?? {
-            guard UInt32(rule.match) & bit != 0 else { return .some(nil) }
-            return low <= high ? .some(low...high) : nil
-        }
-        func prefix(_ bit: UInt32, _ address: nd_addr, _ bits: UInt8) -> IPPrefix?? {
-            guard UInt32(rule.match) & bit != 0 else { return .some(nil) }
-            let address = address.address
-            guard
-                let prefix = IPPrefix(address, length: Int(bits) - (address.isIPv4 ? 96 : 0))
-            else { return nil }
-            return .some(prefix)
-        }
-        guard let local = prefix(ND_MATCH_LOCAL, rule.local, rule.local_prefix),
-            let remote = prefix(ND_MATCH_REMOTE, rule.remote, rule.remote_prefix),
-            let localPort = range(ND_MATCH_LOCAL_PORT, rule.local_port_min, rule.local_port_max),
-            let remotePort = range(ND_MATCH_REMOTE_PORT, rule.remote_port_min, rule.remote_port_max),
-            let icmpType = range(ND_MATCH_ICMP_TYPE, rule.icmp_type_min, rule.icmp_type_max),
-            let icmpCode = range(ND_MATCH_ICMP_CODE, rule.icmp_code_min, rule.icmp_code_max)
-        else { return nil }
-        var family: IPFamily?
-        if UInt32(rule.match) & ND_MATCH_FAMILY != 0 {
-            guard let given = IPFamily(rawValue: rule.family) else { return nil }
-            family = given
-        }
-        self.init(
-            id: rule.id, layer: layer, action: action, context: rule.context, family: family,
-            proto: UInt32(rule.match) & ND_MATCH_PROTO != 0 ? rule.proto : nil, local: local, remote: remote,
-            localPort: localPort, remotePort: remotePort, icmpType: icmpType, icmpCode: icmpCode)
+extension IPPrefix {
+    var family: IPFamily { address.isIPv4 ? .v4 : .v6 }
+
+    /// Its addresses, as a field has them.
+    public var range: ClosedRange<UInt128> {
+        let width = family == .v4 ? 32 : 128
+        let host = width - length
+        let rest = host >= 128 ? UInt128.max : UInt128(1) << UInt128(host) - 1
+        let first = address.fieldValue(family) & ~rest
+        return first...(first | rest)
     }
 }

@@ -8,7 +8,7 @@ extension DecisionTables {
         if isNotOurs(arrived, policy) {
             return Decision(.pass(.inExempt), .notOurs, flow: found, peer: peer)
         }
-        let action = policy.decidingRule(.inboundTransport, arrived)?.action ?? .persistSecurity
+        let action = policy.decide(.inboundTransport, arrived)?.action ?? .persistSecurity
         if action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
         if action == .permit, arrived.isICMP {
             return Decision(.pass(.inExempt), .permitted, flow: found, peer: peer)
@@ -58,7 +58,7 @@ extension DecisionTables {
     private static func newInbound(
         _ packet: Packet, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
-        let rule = policy.decidingRule(.aleAuthRecvAccept, packet)
+        let rule = policy.decide(.aleAuthRecvAccept, packet)
         switch rule?.action {
         case .block:
             return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer)
@@ -81,7 +81,7 @@ extension DecisionTables {
         guard packet.localAddress == .unicast else {
             return Decision(.drop(.wrongAddress), .notOurs, flow: found, peer: peer)
         }
-        let action = policy.decidingRule(.inboundTransport, packet)?.action
+        let action = policy.decide(.inboundTransport, packet, flags: .isIPsecSecured)?.action
         if action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
         if action == .permit, packet.isICMP {
             return Decision(.pass(.inProtected), .permitted, flow: found, peer: peer)
@@ -90,7 +90,7 @@ extension DecisionTables {
         if let flow = found?.alive(for: packet, policy, now) {
             kept = flow
         } else {
-            let rule = policy.decidingRule(.aleAuthRecvAccept, packet)
+            let rule = policy.decide(.aleAuthRecvAccept, packet, flags: .isIPsecSecured)
             if rule?.action == .block { return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer) }
             kept = FlowEntry(direction: .inbound, firstSeen: now, context: rule?.context ?? 0)
         }

@@ -8,7 +8,7 @@ extension DecisionTables {
         if isNotOurs(arrived, policy) {
             return Decision(.pass(.outExempt), .notOurs, flow: found, peer: peer)
         }
-        guard let rule = policy.decidingRule(.outboundTransport, arrived) else {
+        guard let rule = policy.decide(.outboundTransport, arrived) else {
             return Decision(.pass(.outExempt), .noFilter, flow: found, peer: peer)
         }
         if rule.action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
@@ -17,7 +17,7 @@ extension DecisionTables {
         }
         let packet = arrived.following()
         let flow = found?.alive(for: packet, policy, now)
-        if flow == nil, policy.decidingRule(.aleAuthConnect, packet)?.action == .block {
+        if flow == nil, policy.decide(.aleAuthConnect, packet)?.action == .block {
             return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer)
         }
         // A filter that comes to permit a flow does not unlatch it: the latch ends with the flow.

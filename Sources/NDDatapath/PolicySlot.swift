@@ -1,0 +1,55 @@
+import CLibbpf
+import CNDABI
+import Glibc
+import NDABI
+import NDCore
+
+/// The inner map of one generation of the policy.
+enum PolicySlot {
+    private static let valueBytes = PolicyImage.bankBytes + Int(ND_BANK_SLACK)
+
+    /// Fills a new inner map and puts it in place: packets see the old policy or the new one.
+    /// `typesOf`: a map of the loaded object, whose type information the new map must carry.
+    static func commit(_ image: PolicyImage, to policies: BPFMap<UInt32, UInt32>, typesOf map: Int32) throws {
+        let slot = nd_map_create_policy(map, UInt32(valueBytes), UInt32(image.banks))
+        guard slot >= 0 else {
+            throw NDError(
+                "policy.commit", "can't create a policy map: \(String(cString: strerror(-slot)))",
+                hint: "nothing was changed")
+        }
+        defer { close(slot) }
+        var value = [UInt8](repeating: 0, count: valueBytes)
+        for bank in 0..<image.banks {
+            let first = bank * PolicyImage.bankBytes
+            value.replaceSubrange(0..<PolicyImage.bankBytes, with: image.bytes[first..<first + PolicyImage.bankBytes])
+            var key = UInt32(clamping: bank)
+            guard bpf_map_update_elem(slot, &key, value, 0) == 0 else {
+                throw NDError(
+                    "policy.commit", "can't write a policy map: \(String(cString: strerror(errno)))",
+                    hint: "nothing was changed")
+            }
+        }
+        try policies.update(0, UInt32(bitPattern: slot))
+    }
+
+    /// What is in place; nil before the first commit. `banks`: no more than these.
+    static func read(_ policies: BPFMap<UInt32, UInt32>, banks most: Int = PolicyImage.mostBanks) throws -> PolicyImage? {
+        guard let id = policies.lookup(0), id != 0 else { return nil }
+        let fd = bpf_map_get_fd_by_id(id)
+        guard fd >= 0 else {
+            throw NDError("policy.read", "can't open the policy map: \(String(cString: strerror(errno)))")
+        }
+        defer { close(fd) }
+        var info = bpf_map_info()
+        var size = UInt32(MemoryLayout<bpf_map_info>.size)
+        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0, info.value_size == UInt32(valueBytes) else { return nil }
+        var bytes: [UInt8] = []
+        var value = [UInt8](repeating: 0, count: valueBytes)
+        for bank in 0..<min(Int(info.max_entries), most) {
+            var key = UInt32(clamping: bank)
+            guard bpf_map_lookup_elem(fd, &key, &value) == 0 else { return nil }
+            bytes += value.prefix(PolicyImage.bankBytes)
+        }
+        return PolicyImage(bytes: bytes)
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * The classifier by itself: one run answers up to ND_QUESTIONS questions. The differential test compares
+ * the answers with the Swift reference, the benchmark measures them. Attached to nothing.
+ */
+#include <linux/bpf.h>
+#include <linux/icmp.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#ifndef IPPROTO_UDPLITE
+#define IPPROTO_UDPLITE 136
+#endif
+
+#include "nd_ask.h"
+#include "maps.h"
+#include "parse.h"
+#include "address.h"
+#include "search.h"
+
+/* Stands for registered programs: a number's answer is in its low bits, those without one are nobody's. */
+static __always_inline __u32 nd_test_callout(__u32 number)
+{
+	switch (number & 7) {
+	case 1:
+		return ND_CALLOUT_CONTINUE;
+	case 2:
+		return ND_CALLOUT_PERMIT;
+	case 3:
+		return ND_CALLOUT_BLOCK;
+	}
+	return ND_CALLOUT_UNREGISTERED;
+}
+#define ND_CALLOUT(c, number) nd_test_callout(number)
+#include "classify.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ND_QUESTIONS);
+	__type(key, __u32);
+	__type(value, struct nd_question);
+} nd_questions SEC(".maps");
+
+struct nd_asking {
+	void *banks;
+	struct nd_policy *policy;
+};
+
+static long nd_answer(__u32 index, struct nd_asking *asking)
+{
+	struct nd_question *question = bpf_map_lookup_elem(&nd_questions, &index);
+	struct nd_packet p = {};
+
+	if (!question)
+		return 1;
+	p.key = question->key;
+	p.family = question->family;
+	p.icmp_type = question->icmp_type;
+	p.icmp_code = question->icmp_code;
+	p.ifindex = question->ifindex;
+	p.flags = question->flags;
+	p.outbound = question->layer == ND_LAYER_OUTBOUND_TRANSPORT ||
+		     question->layer == ND_LAYER_ALE_AUTH_CONNECT;
+
+	struct nd_classification c = { .banks = asking->banks, .policy = asking->policy };
+
+	nd_ask(&c, &p, question->layer);
+	question->found = c.found;
+	question->filter = c.found < 0 ? 0 : c.filter;
+	return 0;
+}
+
+/* The number of questions is the mark of the packet that the program is run on. Returns the generation
+ * that answered. */
+SEC("tc")
+int nd_ask_filters(struct __sk_buff *skb)
+{
+	struct nd_asking asking = { .banks = nd_policy_banks() };
+
+	asking.policy = nd_policy_of(asking.banks);
+	if (!asking.policy)
+		return 0;
+	bpf_loop(skb->mark, nd_answer, &asking, 0);
+	return asking.policy->generation;
+}
+
+char nd_license[] SEC("license") = "Dual BSD/GPL";
