@@ -133,13 +133,17 @@ struct FilterBenchmark {
         var times: [Double] = []
     }
 
-    /// Datagrams into a device that drops them; the cost is what they take more than without filters.
+    /// Datagrams that nobody takes; the cost is what they take more than without filters.
     private func traffic() throws -> [Figure] {
         let lab = try Lab(tag: "bf", hosts: ["alpha"])
         defer { lab.close() }
         let host = try lab.host("alpha")
-        for command in [["link", "add", "flt0", "type", "dummy"], ["addr", "add", "10.79.0.1/16", "dev", "flt0"], ["link", "set", "flt0", "up"]] {
-            let output = try Shell.capture(["ip", "-n", host.namespace] + command)
+        // The other end is nobody's: its stack drops what comes at once.
+        for line in [
+            "link add flt0 type veth peer name flt1", "link set flt1 up", "addr add 10.79.0.1/30 dev flt0", "link set flt0 up",
+            "neigh add 10.79.0.2 lladdr 02:00:00:00:00:99 nud permanent dev flt0", "route add 10.79.0.0/16 via 10.79.0.2",
+        ] {
+            let output = try Shell.capture(["ip", "-n", host.namespace] + line.split(separator: " ").map(String.init))
             guard output.status == 0 else { throw NDError("bench.device", "can't make a device", context: output.text) }
         }
         let instance = try Instance(host.instance)
@@ -216,7 +220,7 @@ struct FilterBenchmark {
     /// Nanoseconds a datagram: all of one flow, or each of a flow of its own.
     private static func send(isEstablished: Bool, from: Int) throws -> Double {
         guard let local = IPAddress("10.79.0.1") else { throw NDError("bench.address", "bad address") }
-        let socket = try Traffic.openUDP(Endpoint(local, 40_000))
+        let socket = try NDLab.Traffic.openUDP(Endpoint(local, 40_000))
         defer { close(socket) }
         let targets = (0..<packets).map { index -> Endpoint in
             let number = isEstablished ? 0 : from + index
@@ -224,9 +228,9 @@ struct FilterBenchmark {
             return Endpoint(IPAddress(fieldValue: 0x0a4f_0102 + UInt128(number / 50_000), .v4), UInt16(10_000 + number % 50_000))
         }
         let payload = [UInt8](repeating: 1, count: 64)
-        Traffic.sendUDP(socket, payload, to: targets[0])
+        NDLab.Traffic.sendUDP(socket, payload, to: targets[0])
         let begun = Instant.now()
-        for target in targets { Traffic.sendUDP(socket, payload, to: target) }
+        for target in targets { NDLab.Traffic.sendUDP(socket, payload, to: target) }
         return Double(Instant.now().nanoseconds - begun.nanoseconds) / Double(packets)
     }
 
