@@ -70,7 +70,7 @@ static __noinline long nd_filter_says(struct nd_classification *c, __u32 index)
 		veto = answer == ND_CALLOUT_BLOCK && (filter->flags & ND_FILTER_HARD);
 	}
 	c->from = filter->next;
-	return nd_arbitrate(c, filter, action, context, veto);
+	return nd_arbitrate(c, filter, action, context, veto) || c->from >= c->filters;
 }
 
 /* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one. */
@@ -135,8 +135,8 @@ static __always_inline __u32 nd_row_address(struct nd_classification *c, const s
 			      : nd_row128(c, field, address);
 }
 
-/* The rows of the packet's values. Of a field that is not tested the "absent" one is read: to the
- * verifier both are any number, and it needs to follow only one of the two ways on. */
+/* The rows of the packet's values. A field that is not tested gets some place in bank 0, never read:
+ * what the verifier knows of it is what it knows of a row, so it follows only one of the two ways on. */
 static __noinline void nd_rows(struct nd_classification *c, const struct nd_table *table,
 			       const struct nd_packet *p)
 {
@@ -144,12 +144,15 @@ static __noinline void nd_rows(struct nd_classification *c, const struct nd_tabl
 	__u32 tested = table->tested, row;
 
 #define ND_ROW(NUMBER, condition, value)                                         \
-	row = f[ND_FIELD_##NUMBER].absent;                                       \
-	if ((tested >> ND_FIELD_##NUMBER & 1) && (condition)) {                  \
+	if (tested >> ND_FIELD_##NUMBER & 1) {                                   \
 		const struct nd_field *field = &f[ND_FIELD_##NUMBER];            \
-		row = (value);                                                   \
-	}                                                                        \
-	c->rows[ND_FIELD_##NUMBER] = nd_row_at(c, row);
+		row = field->absent;                                             \
+		if (condition)                                                   \
+			row = (value);                                           \
+		c->rows[ND_FIELD_##NUMBER] = nd_row_at(c, row);                  \
+	} else {                                                                 \
+		c->rows[ND_FIELD_##NUMBER] = (void *)c->policy + nd_in_bank(c->zero); \
+	}
 	ND_ROW(LOCAL_ADDRESS, true, nd_row_address(c, field, p, &p->key.local))
 	ND_ROW(REMOTE_ADDRESS, true, nd_row_address(c, field, p, &p->key.remote))
 	ND_ROW(LOCAL_ADDRESS_TYPE, true,

@@ -7,12 +7,13 @@ import NDCore
 final class LoadedProgram {
     let object: OpaquePointer
 
-    init(_ image: (UnsafeMutablePointer<Int>) -> UnsafeRawPointer?, _ name: String) throws {
+    init(_ image: (UnsafeMutablePointer<Int>) -> UnsafeRawPointer?, _ name: String, entries: [String: UInt32] = [:]) throws {
         var size = 0
         let bytes = image(&size)
         guard let object = nd_bpf_open(bytes, size, name) else {
             throw NDError("bench.object", "can't open the BPF object \(name)")
         }
+        for (map, count) in entries { bpf_map__set_max_entries(bpf_object__find_map_by_name(object, map), count) }
         let error = bpf_object__load(object)
         guard error == 0 else {
             bpf_object__close(object)

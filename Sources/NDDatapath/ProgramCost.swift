@@ -69,7 +69,7 @@ public struct ProgramCost: Sendable {
         return costs
     }
 
-    private static func frame(from: IPAddress, _ sourcePort: UInt16, to: IPAddress, _ port: UInt16) -> [UInt8] {
+    static func frame(from: IPAddress, _ sourcePort: UInt16, to: IPAddress, _ port: UInt16) -> [UInt8] {
         let payload = [UInt8](repeating: 0x61, count: 1000)
         let length = 40 + payload.count
         let ip: [UInt8] = [0x45, 0, UInt8(length >> 8), UInt8(length & 255), 0, 1, 0x40, 0, 64, 6, 0, 0] + from.bytes + to.bytes
