@@ -73,16 +73,27 @@ extension Policy {
 extension ExpandedPolicy {
     /// The rules of the layers that BPF serves.
     public func rules() throws(NDError) -> [Rule] {
+        // What the rules can't say is refused in the words of the form that can.
+        _ = try rangeFilters { _ in 1 }
         var result: [Rule] = []
         for layer in DatapathLayer.all {
-            let filters = filters.filter { $0.layer.datapathLayer == layer }.sorted { $0.isAsked(before: $1) }
+            let asked = IPFamily.allCases.flatMap { family in
+                Layer.Kind.allCases.filter { Layer($0, family).datapathLayer == layer }
+                    .flatMap { filters(at: Layer($0, family)) }
+            }
+            let sorted = asked.sorted { a, b in
+                guard let first = a.sublayer, let second = b.sublayer, first == second else {
+                    return a.sublayer.map { one in b.sublayer.map { one.isAsked(before: $0) } ?? true } ?? false
+                }
+                let weights = (a.filter.effectiveWeight, b.filter.effectiveWeight)
+                return weights.0 != weights.1 ? weights.0 > weights.1 : a.filter.id < b.filter.id
+            }.map(\.filter)
             var index = 0
-            while index < filters.count {
-                let filter = filters[index]
-                let twins = index + 1 < filters.count && filter.isTwin(of: filters[index + 1])
+            while index < sorted.count {
+                let filter = sorted[index]
+                let twins = index + 1 < sorted.count && filter.isTwin(of: sorted[index + 1])
                 index += twins ? 2 : 1
-                let made = try filter.rules(layer, forBothFamilies: twins, room: CompiledPolicy.mostRules - result.count)
-                result += made
+                result += try filter.rules(layer, forBothFamilies: twins, room: CompiledPolicy.mostRules - result.count)
             }
         }
         return result
@@ -94,7 +105,8 @@ extension Filter {
     func isTwin(of other: Filter) -> Bool {
         layer.kind == other.layer.kind && layer.family == .v4 && other.layer.family == .v6
             && other.id == id &+ 1 && sublayer == other.sublayer && weight == other.weight
-            && conditions == other.conditions && action == other.action && providerContext == other.providerContext
+            && conditions == other.conditions && (try? ruleAction) == (try? other.ruleAction)
+            && context == other.context && !isHard && !other.isHard
     }
 
     /// One rule for every combination of alternatives.
@@ -107,49 +119,72 @@ extension Filter {
                 "the policy needs more than \(CompiledPolicy.mostRules) rules; filter \(id) \"\(name)\" doesn't fit",
                 hint: "use wider prefixes and port ranges, or fewer exemptions (each counts once a layer and port)")
         }
-        var seed = Rule(
-            id: id, layer: layer, action: try ruleAction, context: providerContext?.id ?? 0,
-            family: forBothFamilies ? nil : self.layer.family)
-        if case .permit = action { seed.context = 0 }
-        var result = [seed]
+        guard flags.isEmpty else { throw unsupported("a hard action is not supported", "leave out CLEAR_ACTION_RIGHT") }
+        var result = [
+            Rule(
+                id: id, layer: layer, action: try ruleAction, context: 0,
+                family: forBothFamilies ? nil : self.layer.family)
+        ]
         for group in groups {
-            result = result.flatMap { rule in group.conditions.map { rule.adding($0) } }
+            var next: [Rule] = []
+            for rule in result {
+                for condition in group.conditions {
+                    guard let made = rule.adding(condition) else {
+                        throw unsupported(
+                            "\(condition.text) is not supported", "a rule tests protocol, addresses, ports and ICMP type")
+                    }
+                    next.append(made)
+                }
+            }
+            result = next
         }
         return result
-    }
-
-    private var ruleAction: RuleAction {
-        get throws(NDError) {
-            switch action {
-            case .permit: return .permit
-            case .block: return .block
-            case .callout(.outboundTransport, .outboundNegotiateDiscover): return .negotiateDiscover
-            case .callout(.outboundTransport, .none): return .requireOutbound
-            case .callout(.inboundTransport, _): return .persistSecurity
-            case .callout(.inboundInitiateSecure, _): return .initiateSecure
-            case .callout(let callout, let context):
-                throw NDError(
-                    "policy.unsupported",
-                    "filter \(id): \(callout.rawValue) with raw context \(hex(context.value, 1)) is not supported",
-                    hint: "use OUTBOUND_NEGOTIATE_DISCOVER or none")
-            }
-        }
     }
 }
 
 extension Rule {
-    fileprivate func adding(_ condition: Condition) -> Rule {
+    /// nil: a rule has no such test.
+    fileprivate func adding(_ condition: Condition) -> Rule? {
         var rule = self
-        switch condition {
+        func range<T: FixedWidthInteger & UnsignedInteger>(_ most: T) -> ClosedRange<T>? {
+            let found = condition.values(.v4, width: T.bitWidth) { _ in nil }.ranges
+            guard found.count == 1, let low = found.first.flatMap({ T(exactly: $0.lowerBound) }),
+                let high = found.first.flatMap({ T(exactly: $0.upperBound) })
+            else { return nil }
+            return low...high
+        }
+        func prefix() -> IPPrefix? {
+            switch (condition.match, condition.value) {
+            case (.equal, .address(let address)): IPPrefix(address, length: address.isIPv4 ? 32 : 128)
+            case (.prefix, .prefix(let prefix)): prefix
+            default: nil
+            }
+        }
+        switch condition.field {
         // TC passes everything else before it asks a rule (DESIGN §3, rows 1).
-        case .localAddressIsUnicast: break
-        case .proto(let number): rule.proto = number
-        case .localAddress(let prefix): rule.local = prefix
-        case .remoteAddress(let prefix): rule.remote = prefix
-        case .localPort(let range): rule.localPort = range
-        case .remotePort(let range): rule.remotePort = range
-        case .icmpType(let range): rule.icmpType = range
-        case .icmpCode(let range): rule.icmpCode = range
+        case .localAddressType: return condition == .localAddressIsUnicast ? rule : nil
+        case .proto:
+            guard let one = range(UInt8.max), one.count == 1 else { return nil }
+            rule.proto = one.lowerBound
+        case .localAddress:
+            guard let prefix = prefix() else { return nil }
+            rule.local = prefix
+        case .remoteAddress:
+            guard let prefix = prefix() else { return nil }
+            rule.remote = prefix
+        case .localPort:
+            guard let range = range(UInt16.max) else { return nil }
+            rule.localPort = range
+        case .remotePort:
+            guard let range = range(UInt16.max) else { return nil }
+            rule.remotePort = range
+        case .icmpType:
+            guard let range = range(UInt8.max) else { return nil }
+            rule.icmpType = range
+        case .icmpCode:
+            guard let range = range(UInt8.max) else { return nil }
+            rule.icmpCode = range
+        default: return nil
         }
         return rule
     }

@@ -37,7 +37,7 @@ struct PolicyReader {
         policy.interfaces = top.interfaceNames("interfaces")
         policy.exemptions = (top.list("exempt", of: "exemptions") ?? []).compactMap(exemption)
         policy.exemptsICMP = top.choice("icmp", default: Treatment.exempt) == .exempt
-        policy.exemptsDHCP = top.choice("dhcp", default: Treatment.exempt) == .exempt
+        policy.exemptsDHCP = top.choice("dhcp", default: policy.scenario == .secure ? Treatment.exempt : .protect) == .exempt
         policy.keying = keying(top)
         policy.preSharedKeys = preSharedKeys(top)
         policy.discovery = discovery(top)

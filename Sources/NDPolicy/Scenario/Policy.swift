@@ -9,6 +9,7 @@ public struct Policy: Hashable, Sendable {
     public var exemptions: [Exemption]
     /// Whether the ICMP exemption filters exist.
     public var exemptsICMP: Bool
+    /// Without a word of the operator only where clear packets would not pass anyway.
     public var exemptsDHCP: Bool
     public var keying: Keying
     public var preSharedKeys: [PreSharedKeyReference]
@@ -18,7 +19,7 @@ public struct Policy: Hashable, Sendable {
 
     public init(
         scenario: Scenario, interfaces: [String] = [], exemptions: [Exemption] = [],
-        exemptsICMP: Bool = true, exemptsDHCP: Bool = true, keying: Keying = Keying(),
+        exemptsICMP: Bool = true, exemptsDHCP: Bool? = nil, keying: Keying = Keying(),
         preSharedKeys: [PreSharedKeyReference] = [], discovery: Discovery = Discovery(),
         engine: Engine = Engine(), metrics: Metrics = Metrics()
     ) {
@@ -26,7 +27,7 @@ public struct Policy: Hashable, Sendable {
         self.interfaces = interfaces
         self.exemptions = exemptions
         self.exemptsICMP = exemptsICMP
-        self.exemptsDHCP = exemptsDHCP
+        self.exemptsDHCP = exemptsDHCP ?? (scenario == .secure)
         self.keying = keying
         self.preSharedKeys = preSharedKeys
         self.discovery = discovery
