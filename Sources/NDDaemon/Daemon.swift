@@ -221,7 +221,7 @@ public final class Daemon: Service, @unchecked Sendable {
                 render: { target in reports.metrics().hop(to: target) })
         }
         log.info(
-            "ready: instance \(options.instance.name), engine \(engine.kind.rawValue) (\(engine.cryptography); \(choice.reason)), \(policy.scenario.rawValue)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
+            "ready: instance \(options.instance.name), engine \(engine.kind.rawValue) (\(engine.cryptography); \(choice.reason)), \(policy.scenarioName)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
 
         try? await gracefulShutdown()
 

@@ -17,7 +17,7 @@ enum RandomConditions {
         let fields = Condition.Field.allCases.filter { !$0.isIdentity }
         let field = fields.randomElement(using: &random) ?? .proto
         let ordered: [Condition.Match] = [.equal, .notEqual, .greater, .greaterOrEqual, .less, .lessOrEqual]
-        let match = ordered.randomElement(using: &random) ?? .equal
+        let match = ordered.filter(field.matches.contains).randomElement(using: &random) ?? .equal
         switch field {
         case .localAddress, .remoteAddress:
             let a = address(family, &random)
@@ -45,7 +45,7 @@ enum RandomConditions {
                 }
             let a = UInt64.random(in: 0...most, using: &random)
             let b = UInt64.random(in: 0...most, using: &random)
-            return Int.random(in: 0..<3, using: &random) == 0
+            return field.matches.contains(.range) && Int.random(in: 0..<3, using: &random) == 0
                 ? Condition(field, .range, .numbers(min(a, b)...max(a, b))) : Condition(field, match, .number(a))
         }
     }

@@ -20,7 +20,10 @@ extension Condition {
     private func numberText(_ number: UInt64) -> String {
         let small = UInt8(exactly: number)
         switch field {
-        case .proto: return small.map(IPProtocol.name) ?? "\(number)"
+        case .proto:
+            // Protocols without a name have one that no policy may write.
+            let name = small.map(IPProtocol.name)
+            return name.flatMap { IPProtocol.number($0) } == nil ? "\(number)" : name ?? "\(number)"
         case .localAddressType, .destinationAddressType:
             return small.flatMap(NLAddressType.init(rawValue:))?.name ?? "\(number)"
         case .direction: return small.flatMap(PacketDirection.init(rawValue:)).map { "\($0)" } ?? "\(number)"

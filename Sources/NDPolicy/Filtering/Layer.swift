@@ -69,11 +69,12 @@ public struct Layer: Hashable, Sendable {
 
     /// By its name, "FWPM_LAYER_STREAM_V4" or "STREAM_V4", or by its key.
     public init?(_ text: String) {
-        let key = GUID(text)
-        guard let found = Self.all.first(where: { $0.name == text || $0.shortName == text || $0.key == key })
-        else { return nil }
+        guard let found = Self.byText[text] ?? GUID(text).flatMap({ Self.byText["\($0)"] }) else { return nil }
         self = found
     }
+
+    private static let byText = Dictionary(
+        uniqueKeysWithValues: all.flatMap { [($0.name, $0), ($0.shortName, $0), ($0.guid, $0)] })
 
     /// "STREAM_V4_DISCARD": in the SDK the family stands before DISCARD.
     public var shortName: String {

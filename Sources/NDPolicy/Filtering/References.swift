@@ -130,8 +130,10 @@ extension Condition {
         case .name(let name): fits = (field == .interface || field.isIdentity) && !name.isEmpty && !isFlagMatch
         }
         if fits { return nil }
-        let most = field.largest.map { ", at most \($0)" } ?? ""
-        return ("value", "\(field.rawValue) can't be compared with '\(clipped(valueText))' by \(match.rawValue)\(most)", nil)
+        return (
+            "value", "\(field.rawValue) can't be compared with '\(clipped(valueText))' by \(match.rawValue)",
+            field.largest.map { "a number from 0 to \($0)\(match == .range ? ", or two" : "")" } ?? "another value, or another match type"
+        )
     }
 
     private func otherFamily(_ address: IPAddress, _ layer: Layer) -> (code: String, message: String, hint: String?)? {

@@ -1,9 +1,13 @@
 import NDCore
 
 extension Policy {
+    /// What the engine holds: the scenario's objects, then those that the policy writes out.
+    public var expanded: ExpandedPolicy { scenarioFilters.adding(objects) }
+
     /// The filters of the WFP configuration of this scenario, in the order of the Windows
     /// documentation: main mode, quick mode, inbound transport, outbound transport, accept.
-    public var expanded: ExpandedPolicy {
+    var scenarioFilters: ExpandedPolicy {
+        guard let scenario else { return ExpandedPolicy() }
         var expansion = Expansion()
         let mainMode = ProviderContext(
             name: "main mode", provider: Provider.ndbpf.key, kind: .ikeMainMode, proposals: keying.mainMode.map(\.description))
@@ -54,6 +58,32 @@ extension Policy {
             for family in exemption.family.map({ [$0] }) ?? IPFamily.allCases {
                 expansion.exempt("exempt \(index + 1)", layer, family, .exemptions, exemption.conditions)
             }
+        }
+    }
+}
+
+extension Policy {
+    /// Clear inbound connections are tolerated.
+    public var isBoundary: Bool {
+        guard scenario == nil else { return scenario == .boundary }
+        let policy = expanded
+        return policy.filters.contains { $0.layer.kind == .ipsec && policy.context(of: $0)?.flags.contains(.ndBoundary) ?? false }
+    }
+
+    /// In the full form the contexts that the filters of IKEEXT and IPSEC name say what is offered.
+    mutating func takeProposals() {
+        let objects = objects
+        func first(_ kind: ProviderContext.Kind) -> ProviderContext? {
+            let named = objects.filters.filter { $0.layer.kind == kind.layer }.sorted { $0.effectiveWeight > $1.effectiveWeight }
+            return named.lazy.compactMap { objects.context(of: $0) }.first { $0.kind == kind }
+        }
+        if let main = first(.ikeMainMode) {
+            keying.mainMode = main.proposals.compactMap { MainModeProposal($0) }
+            keying.mainModeLifetime = main.lifetime ?? keying.mainModeLifetime
+        }
+        if let quick = first(.ikeQuickModeTransport) {
+            keying.quickMode = quick.proposals.compactMap { ESPSuite($0) }
+            keying.quickModeLifetime = quick.lifetime ?? keying.quickModeLifetime
         }
     }
 }
