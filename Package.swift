@@ -12,6 +12,7 @@ let package = Package(
     name: "ndbpf",
     products: [
         .executable(name: "ndbpf", targets: ["ndbpf"]),
+        .library(name: "NDFilterEngine", targets: ["NDFilterEngine"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -33,6 +34,9 @@ let package = Package(
         .target(name: "NDWire", dependencies: ["NDCore"]),
         .target(name: "NDKeying", dependencies: ["NDCore", "NDCrypto", "NDWire"]),
         .target(name: "NDPolicy", dependencies: ["NDABI", "NDCore", "CNDABI", "Yams"]),
+        .target(name: "NDFilterEngine", dependencies: ["NDCore", "NDPolicy"]),
+        .executableTarget(
+            name: "NegotiationDiscoveryExample", dependencies: ["NDFilterEngine"], path: "docs/filter-engine"),
         .target(name: "NDDiscovery", dependencies: ["NDCore"]),
         .target(name: "NDTelemetry", dependencies: ["NDCore", "CNDABI"]),
         .target(
@@ -73,6 +77,7 @@ let package = Package(
         .testTarget(
             name: "NDKeyingTests", dependencies: ["NDKeying", "NDWire", "NDCrypto", "NDCore"], exclude: ["Fixtures"]),
         .testTarget(name: "NDPolicyTests", dependencies: ["NDPolicy", "NDCore", "CNDABI"]),
+        .testTarget(name: "NDFilterEngineTests", dependencies: ["NDFilterEngine", "NegotiationDiscoveryExample"]),
         .testTarget(name: "NDDiscoveryTests", dependencies: ["NDDiscovery", "NDCore"]),
         .testTarget(name: "NDTelemetryTests", dependencies: ["NDTelemetry", "NDCore", "CNDABI"]),
         .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI", "CNetlink"]),

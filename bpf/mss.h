@@ -180,16 +180,26 @@ static __always_inline __u32 nd_tail_size(__u32 left)
 	return left + 1;
 }
 
+/* 6.1 counts 512 bytes of stack for a whole chain of calls. TC programs of one CPU run one after the
+ * other, and what nd0 sends in between comes back here no more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__uint(value_size, ND_TAIL_MOST);
+} nd_tail SEC(".maps");
+
 /* A single segment that ESP makes too big becomes two, as the kernel would cut a super-packet: the
  * larger part goes ahead, the few bytes that don't fit follow behind the same headers. */
 static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, __u32 room, __u32 nd0)
 {
 	__u32 left = p->length - room, headers, sequence;
-	__u8 tail[ND_TAIL_MOST];
+	__u32 zero = 0;
+	__u8 *tail = bpf_map_lookup_elem(&nd_tail, &zero);
 	struct tcphdr tcp;
 	__u8 flags;
 
-	if (p->key.proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+	if (!tail || p->key.proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
 		return false;
 	headers = p->l4 - p->l3 + tcp.doff * 4;
 	if (tcp.syn || tcp.urg || headers + ND_SEGMENT_LEAST > room ||

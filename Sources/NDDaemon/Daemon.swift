@@ -49,6 +49,12 @@ public final class Daemon: Service, @unchecked Sendable {
     private var generation: UInt32 = 1
     private var lock: Int32 = -1
 
+    /// In the daemon's own network namespace.
+    private static func interfaceIndex(_ name: String) -> UInt32? {
+        let index = if_nametoindex(name)
+        return index == 0 ? nil : index
+    }
+
     /// Checks everything that can be checked without changing anything.
     public init(_ options: DaemonOptions, log: Logger) throws {
         self.options = options
@@ -102,7 +108,7 @@ public final class Daemon: Service, @unchecked Sendable {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
             generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
-            let value = try compiled.image(generation: generation)
+            let value = try policy.compiled(interfaceIndex: Self.interfaceIndex).image(generation: generation)
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -117,7 +123,7 @@ public final class Daemon: Service, @unchecked Sendable {
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
             return false
         }
-        let value = try compiled.image(generation: generation)
+        let value = try policy.compiled(interfaceIndex: Self.interfaceIndex).image(generation: generation)
         var load = LoadOptions(interfaces: interfaces)
         load.flows = options.flows
         load.peers = options.peers
@@ -222,7 +228,7 @@ public final class Daemon: Service, @unchecked Sendable {
                 render: { target in reports.metrics().hop(to: target) })
         }
         log.info(
-            "ready: instance \(options.instance.name), engine \(engine.kind.rawValue) (\(engine.cryptography); \(choice.reason)), \(policy.scenario.rawValue)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
+            "ready: instance \(options.instance.name), engine \(engine.kind.rawValue) (\(engine.cryptography); \(choice.reason)), \(policy.scenarioName)\(policy.metrics.listen.map { ", metrics on \($0)" } ?? "")")
 
         try? await gracefulShutdown()
 

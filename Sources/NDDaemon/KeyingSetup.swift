@@ -34,7 +34,7 @@ extension KeyingConfiguration {
         pfsGroup = keying.quickModeGroup.flatMap { DHGroup(rawValue: $0.number) }
         extendedSequenceNumbers = keying.extendedSequenceNumbers
         forceUDPEncapsulation = engineWantsUDP && policy.engine.encapsulation == .udp
-        boundary = policy.scenario == .boundary
+        boundary = policy.isBoundary
         mainModeLifetime = keying.mainModeLifetime
         quickModeLifetime = keying.quickModeLifetime
         retransmission = RetransmissionPolicy(

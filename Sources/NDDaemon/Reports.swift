@@ -59,7 +59,7 @@ struct Reports: @unchecked Sendable {
         return StatusReport(
             instance: options.instance.name, version: options.version, pid: getpid(),
             since: ISO8601DateFormatter().string(from: started),
-            uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenario.rawValue,
+            uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenarioName,
             policyFile: options.policyFile, policyGeneration: generation, interfaces: interfaces,
             attachment: record?.attachments.first?.kind ?? "unknown", engine: control.engine.kind.rawValue,
             engineReason: engineReason, aead: control.engine.cryptography, encapsulation: encapsulation,
@@ -129,7 +129,7 @@ struct Reports: @unchecked Sendable {
             var snapshot = Snapshot(
                 build: .init(
                     version: options.version, engine: control.engine.kind.rawValue,
-                    scenario: policy.scenario.rawValue))
+                    scenario: policy.scenarioName))
             snapshot.datapath = .init(abi: control.datapath.stats())
             snapshot.datapath.droppedPackets = dropCounts(control.datapath.stats())
             let discovery = control.discovery

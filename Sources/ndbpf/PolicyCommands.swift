@@ -28,7 +28,7 @@ struct PolicyCommand: ParsableCommand {
             let compiled = try policy.compiled()
             _ = try compiled.image(generation: 1)
             let result = Result(
-                file: file, scenario: policy.scenario.rawValue, filters: policy.expanded.filters.count,
+                file: file, scenario: policy.scenarioName, filters: policy.expanded.filters.count,
                 rules: compiled.filters.count)
             if options.json {
                 print(try JSONOutput.text("check", result))

@@ -10,7 +10,7 @@ struct FilterDice {
     private(set) var drawn: [String: Int] = [:]
 
     /// Programs that the test registers; others nobody did.
-    static func callout(_ number: UInt32) -> CalloutAnswer? {
+    static func callout(_ number: UInt32) -> ProgramAnswer? {
         switch number % 8 {
         case 1: .goOn
         case 2: .permit

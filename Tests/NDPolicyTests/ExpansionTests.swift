@@ -37,9 +37,11 @@ struct ExpansionTests {
     func differences() throws {
         for scenario in Scenario.allCases {
             let filters = Examples.policy(scenario).expanded.filters
-            let initiates = filters.filter { $0.action == .callout(.inboundInitiateSecure, .none) }
+            let initiates = filters.filter { $0.builtInCallout == .inboundInitiateSecure }
             #expect(initiates.count == (scenario == .boundary ? 0 : 2))
-            let discovers = filters.filter { $0.action == .callout(.outboundTransport, .outboundNegotiateDiscover) }
+            let discovers = filters.filter {
+                $0.builtInCallout == .outboundTransport && $0.context == .raw(.outboundNegotiateDiscover)
+            }
             #expect(discovers.count == (scenario == .secure ? 0 : 2))
             let accepts = filters.filter { $0.layer.kind == .aleAuthRecvAccept }
             #expect(accepts.isEmpty == (scenario == .boundary))
@@ -51,7 +53,7 @@ struct ExpansionTests {
         let expanded = Examples.policy(.secure).expanded
         for kind in [Layer.Kind.inboundTransport, .outboundTransport, .aleAuthRecvAccept] {
             let decided = expanded.decidingFilter(kind, World.proto(IPProtocol.icmp))
-            #expect(decided?.name == "exempt icmp" && decided?.weight.range == .ikeExemptions)
+            #expect(decided?.name == "exempt icmp" && decided?.weight == .range(.ikeExemptions))
             #expect(expanded.decidingFilter(kind, World.tcp(.syn))?.name == "protect")
         }
     }
@@ -61,7 +63,7 @@ struct ExpansionTests {
         let expanded = try Policy.parse(Examples.full, file: "x").expanded
         #expect(Set(expanded.filters.map(\.id)).count == expanded.filters.count)
         for layer in Set(expanded.filters.map(\.layer)) {
-            let weights = expanded.filters.filter { $0.layer == layer }.map(\.weight)
+            let weights = expanded.filters.filter { $0.layer == layer }.map(\.effectiveWeight)
             #expect(Set(weights).count == weights.count)
         }
         #expect(expanded.filters.contains { $0.name == "exempt 3" })
@@ -98,10 +100,10 @@ struct ExpansionTests {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         let expanded = Examples.policy(.negotiationDiscovery).expanded
-        let text = String(decoding: try encoder.encode(expanded.filters[6]), as: UTF8.self)
+        let text = String(decoding: try encoder.encode(FilterRecord(expanded.filters[8], in: expanded)), as: UTF8.self)
         #expect(
             text
-                == #"{"action":"CALLOUT_TERMINATING","callout":"FWPM_CALLOUT_IPSEC_OUTBOUND_TRANSPORT_V4","calloutKey":"4b46bf0a-4523-4e57-aa38-a87987c910d9","conditions":[{"field":"IP_LOCAL_ADDRESS_TYPE","value":"unicast"}],"id":7,"layer":"FWPM_LAYER_OUTBOUND_TRANSPORT_V4","layerKey":"09e61aea-d214-46e2-9b21-b26b0b2f28c8","name":"protect","providerContext":"IPSEC_IKE_QM_TRANSPORT_CONTEXT","rawContext":"OUTBOUND_NEGOTIATE_DISCOVER","sublayer":"ndbpf","sublayerWeight":32768,"weight":"0x00000000fffffff9"}"#
+                == #"{"action":"CALLOUT_TERMINATING","callout":"FWPM_CALLOUT_IPSEC_OUTBOUND_TRANSPORT_V4","calloutKey":"4b46bf0a-4523-4e57-aa38-a87987c910d9","conditions":[{"field":"IP_LOCAL_ADDRESS_TYPE","match":"EQUAL","value":"NlatUnicast"}],"id":9,"isHard":false,"key":"\#(expanded.filters[8].key)","layer":"FWPM_LAYER_OUTBOUND_TRANSPORT_V4","layerKey":"09e61aea-d214-46e2-9b21-b26b0b2f28c8","name":"protect","rawContext":"OUTBOUND_NEGOTIATE_DISCOVER","sublayer":"FWPM_SUBLAYER_UNIVERSAL","sublayerKey":"eebecc03-ced4-4380-819a-2734397b2b74","sublayerWeight":32768,"weight":"0x00000008fffffff6","weightForm":"automatic"}"#
         )
     }
 }

@@ -25,8 +25,13 @@ struct MalformedTests {
         #expect(Self.report(one.text) == one.expected)
     }
 
+    @Test("So it is with filters written out", arguments: MalformedFilters.cases)
+    func filters(_ one: Case) {
+        #expect(Self.report(one.text) == one.expected)
+    }
+
     @Test("There are enough of them")
-    func enough() { #expect(Malformed.cases.count >= 25) }
+    func enough() { #expect(Malformed.cases.count >= 25 && MalformedFilters.cases.count >= 30) }
 
     @Test("No more than fifty errors come at once")
     func bounded() {

@@ -1,140 +1,176 @@
-import CNDABI
-import NDABI
 import NDCore
+import NDPolicy
 import Testing
 
-@testable import NDPolicy
+@Suite("Every match type as ranges")
+struct RangeFilterTests {
+    private static let interfaces: [String: UInt32] = ["eth0": 2, "eth1": 3]
 
-extension RangeFilter {
-    /// Without what tables don't keep: the numbers of sublayers and weights, only their order counts.
-    var plain: RangeFilter {
-        var filter = self
-        (filter.sublayer, filter.weight) = (0, 0)
-        return filter
+    private static func ranges(_ conditions: [Condition], _ family: IPFamily = .v4, _ kind: Layer.Kind = .outboundTransport) throws -> [PacketField: [ClosedRange<UInt128>]] {
+        let policy = ExpandedPolicy(filters: [Filter(id: 1, name: "f", layer: Layer(kind, family), conditions: conditions, action: .permit)])
+        return try policy.rangeFilters { interfaces[$0] }[0].fields
     }
-}
 
-@Suite("Arbitration between filters that match")
-struct RangeArbitrationTests {
-    /// Heaviest first; each is a sublayer's list of verdicts, a trailing true makes one hard.
-    private func decide(
-        _ sublayers: [[(RangeFilter.Verdict, Bool)]], callout: @escaping (UInt32) -> CalloutAnswer? = { _ in nil }
-    ) throws -> FilterDecision? {
-        var filters: [RangeFilter] = []
-        for (sublayer, verdicts) in sublayers.enumerated() {
-            for (verdict, isHard) in verdicts {
-                filters.append(
-                    RangeFilter(
-                        id: UInt64(filters.count + 1), layer: .inboundTransport, family: .v4, sublayer: sublayer, weight: 1,
-                        fields: [:], verdict: verdict, isHard: isHard))
-            }
+    private static func port(_ match: Condition.Match, _ value: UInt64) -> Condition { Condition(.localPort, match, .number(value)) }
+
+    @Test("Numbers: equal, not equal, greater, less, range, and their edges")
+    func numbers() throws {
+        func of(_ conditions: Condition...) throws -> [ClosedRange<UInt128>]? { try Self.ranges(conditions)[.localPort] }
+        #expect(try of(Self.port(.equal, 80)) == [80...80])
+        #expect(try of(Self.port(.notEqual, 80)) == [0...79, 81...65535])
+        #expect(try of(Self.port(.notEqual, 0)) == [1...65535])
+        #expect(try of(Self.port(.greater, 1023)) == [1024...65535])
+        #expect(try of(Self.port(.greater, 65535)) == [])
+        #expect(try of(Self.port(.greaterOrEqual, 65535)) == [65535...65535])
+        #expect(try of(Self.port(.less, 1)) == [0...0])
+        #expect(try of(Self.port(.less, 0)) == [])
+        #expect(try of(Self.port(.lessOrEqual, 9)) == [0...9])
+        #expect(try of(Condition(.localPort, .range, .numbers(5...9))) == [5...9])
+        // Alternatives: sorted, joined where they touch or overlap.
+        #expect(try of(Self.port(.equal, 9), Self.port(.equal, 3), Self.port(.equal, 4), Condition(.localPort, .range, .numbers(8...12))) == [3...4, 8...12])
+        #expect(try of(Self.port(.notEqual, 3), Self.port(.notEqual, 4)) == [0...65535])
+        // Larger than the field can be.
+        #expect(try of(Self.port(.equal, 65536)) == [])
+    }
+
+    @Test("Addresses: equal, prefix, range, order; the other family matches nothing")
+    func addresses() throws {
+        let remote = Condition.Field.remoteAddress
+        let v4 = try #require(IPAddress("192.0.2.1"))
+        let low: UInt128 = 0xc000_0200
+        #expect(try Self.ranges([.remoteAddress(prefix("192.0.2.0/24"))])[.remoteAddress] == [low...(low + 255)])
+        #expect(try Self.ranges([Condition(remote, .equal, .address(v4))])[.remoteAddress] == [low + 1...low + 1])
+        #expect(try Self.ranges([Condition(remote, .notPrefix, .prefix(prefix("192.0.2.0/24")))])[.remoteAddress] == [0...(low - 1), low + 256...0xffff_ffff])
+        #expect(try Self.ranges([Condition(remote, .greater, .address(v4))])[.remoteAddress] == [low + 2...0xffff_ffff])
+        #expect(try Self.ranges([Condition(remote, .range, .addresses(v4...address("192.0.2.9")))])[.remoteAddress] == [low + 1...low + 9])
+        #expect(try Self.ranges([.remoteAddress(prefix("0.0.0.0/0"))])[.remoteAddress] == [0...0xffff_ffff])
+        #expect(try Self.ranges([.remoteAddress(prefix("::/0"))], .v6)[.remoteAddress] == [0...UInt128.max])
+        let six: UInt128 = 0x2001_0db8 << 96
+        #expect(try Self.ranges([.remoteAddress(prefix("2001:db8::/32"))], .v6)[.remoteAddress] == [six...(six + (1 << 96) - 1)])
+        #expect(try Self.ranges([Condition(remote, .notEqual, .address(address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")))], .v6)[.remoteAddress] == [0...(UInt128.max - 1)])
+        #expect(try Self.ranges([.remoteAddress(prefix("2001:db8::/32"))])[.remoteAddress] == [])
+    }
+
+    @Test("Flags: all, any and none set, equal; what no packet carries is never set")
+    func flags() throws {
+        func matches(_ match: Condition.Match, _ flags: ConditionFlags, _ value: UInt128) throws -> Bool {
+            try Self.ranges([.flags(match, flags)])[.flags]?.contains { $0.contains(value) } ?? true
         }
-        let compiled = CompiledPolicy(filters: filters)
-        let linear = compiled.classifier.decide(.inboundTransport, .v4, FieldValues(), callout: callout)
-        let tables = TableClassifier(try compiled.image(generation: 1))
-        #expect(tables.decide(.inboundTransport, .v4, FieldValues(), callout: callout) == linear)
-        return linear
-    }
-
-    private let protect = RangeFilter.Verdict.callout(.persistSecurity, context: 7)
-
-    @Test("In a sublayer the first filter that gives its word decides")
-    func first() throws {
-        #expect(try decide([[(.permit, false), (.block, false)]]) == FilterDecision(.permit, filter: 1))
-        #expect(try decide([[(.unregistered(terminating: false), false), (.block, false)]])?.filter == 2)
-        #expect(try decide([]) == nil)
-    }
-
-    @Test("A block of any sublayer beats a soft permit, and the heaviest block is named")
-    func block() throws {
-        #expect(try decide([[(.permit, false)], [(.block, false)]]) == FilterDecision(.block, filter: 2))
-        #expect(try decide([[(.block, false)], [(.permit, false)]]) == FilterDecision(.block, filter: 1))
-        #expect(try decide([[(.block, false)], [(.permit, true)]]) == FilterDecision(.block, filter: 1))
-        #expect(try decide([[(.block, false)], [(.block, true)]]) == FilterDecision(.block, filter: 1))
-    }
-
-    @Test("A hard permit stands against lighter blocks, but not against a veto")
-    func hardPermit() throws {
-        let veto = RangeFilter.Verdict.program(3, inspection: false)
-        #expect(try decide([[(.permit, true)], [(.block, true)]]) == FilterDecision(.permit, filter: 1))
-        #expect(try decide([[(.permit, true)], [(veto, true)]]) { _ in .block } == FilterDecision(.block, filter: 2))
-        #expect(try decide([[(.permit, true)], [(veto, false)]]) { _ in .block } == FilterDecision(.permit, filter: 1))
-        #expect(try decide([[(.permit, true)], [(veto, true)]]) { _ in .permit } == FilterDecision(.permit, filter: 1))
-    }
-
-    @Test("A hard block ends the matter: what is lighter is not asked")
-    func hardBlock() throws {
-        let program = RangeFilter.Verdict.program(3, inspection: true)
-        nonisolated(unsafe) var asked = 0
-        let count: (UInt32) -> CalloutAnswer? = { _ in
-            asked += 1
-            return nil
+        for value in UInt128(0)...255 {
+            #expect(try matches(.flagsAllSet, [.isLoopback, .isFragment], value) == (value & 5 == 5))
+            #expect(try matches(.flagsAnySet, [.isLoopback, .isFragment], value) == (value & 5 != 0))
+            #expect(try matches(.flagsNoneSet, .isIPsecSecured, value) == (value & 2 == 0))
+            #expect(try matches(.equal, .isIPsecSecured, value) == (value == 2))
+            #expect(try matches(.notEqual, .isIPsecSecured, value) == (value != 2))
+            #expect(try !matches(.flagsAllSet, [.isLoopback, .isReauthorize], value))
+            #expect(try matches(.flagsAnySet, [.isLoopback, .isReauthorize], value) == (value & 1 != 0))
+            #expect(try matches(.flagsNoneSet, .isReauthorize, value))
+            #expect(try !matches(.equal, .isReauthorize, value))
         }
-        #expect(try decide([[(.block, true)], [(program, false)]], callout: count)?.action == .block)
-        #expect(asked == 0)
-        #expect(try decide([[(.block, false)], [(program, false)]], callout: count)?.action == .block)
-        // Once by the filters, once by the tables.
-        #expect(asked == 2)
     }
 
-    @Test("An IPsec callout takes the place of a plain permit and gives way to a block")
-    func callout() throws {
-        let work = FilterDecision(.persistSecurity, context: 7, filter: 2)
-        #expect(try decide([[(.permit, false)], [(protect, false)]]) == work)
-        #expect(try decide([[(protect, false)], [(.permit, false)]])?.filter == 1)
-        #expect(try decide([[(protect, false)], [(.callout(.initiateSecure, context: 1), false)]])?.context == 7)
-        #expect(try decide([[(protect, false)], [(.block, false)]])?.action == .block)
-        #expect(try decide([[(protect, true)], [(.block, false)]])?.action == .persistSecurity)
-        #expect(try decide([[(.permit, true)], [(protect, false)]])?.action == .permit)
+    @Test("Interfaces by name, direction, address types and ICMP; fields that are one of the packet's are joined by AND")
+    func others() throws {
+        #expect(try Self.ranges([.interface("eth1")])[.interface] == [3...3])
+        #expect(try Self.ranges([.interface("eth0"), .interface("eth1")])[.interface] == [2...3])
+        #expect(try Self.ranges([.direction(.inbound)])[.direction] == [1...1])
+        #expect(try Self.ranges([.localAddressIsUnicast])[.localAddressType] == [1...1])
+        #expect(try Self.ranges([.proto(IPProtocol.icmp), .icmpType(3...4), .icmpCode(0...0)]) == [.proto: [1...1], .icmpType: [3...4], .icmpCode: [0...0]])
+        let destination = Condition(.destinationAddressType, .equal, .number(UInt64(NLAddressType.multicast.rawValue)))
+        #expect(try Self.ranges([destination]) == [.remoteAddressType: [3...3]])
+        #expect(try Self.ranges([destination], .v4, .inboundTransport) == [.localAddressType: [3...3]])
+        #expect(try Self.ranges([.localAddressIsUnicast, destination], .v4, .inboundTransport) == [.localAddressType: []])
     }
 
-    @Test("A terminating callout that nobody registered blocks, an inspection goes on; a program's answer counts")
-    func programs() throws {
-        let program = RangeFilter.Verdict.program(9, inspection: false)
-        #expect(try decide([[(.unregistered(terminating: true), false)]])?.action == .block)
-        #expect(try decide([[(program, false), (.permit, false)]])?.action == .block)
-        #expect(try decide([[(program, false), (.permit, false)]]) { $0 == 9 ? .goOn : nil }?.filter == 2)
-        #expect(try decide([[(program, false), (.block, false)]]) { _ in .permit }?.filter == 1)
-        #expect(try decide([[(.program(9, inspection: true), false), (.permit, false)]]) { _ in .block }?.action == .permit)
-    }
-}
-
-@Suite("Tables")
-struct TableTests {
-    @Test("Filters that need more room than the banks have are refused with the way out")
-    func tooLarge() {
-        let filters = DatapathLayer.all.flatMap { layer in
-            IPFamily.allCases.flatMap { family in
-                (0..<16384).map { index in
-                    let (local, remote) = (UInt128(index), UInt128(index) * 3)
-                    return RangeFilter(
-                        id: UInt64(index), layer: layer, family: family, sublayer: 0, weight: UInt64(index),
-                        fields: [.localPort: [local...local + 5], .remotePort: [remote...remote + 9]], verdict: .permit)
-                }
-            }
-        }
+    private static func refusal(_ filter: Filter, _ callouts: [Callout] = []) -> String? {
         do {
-            _ = try CompiledPolicy(filters: filters).image(generation: 1)
-            Issue.record("compiled")
+            _ = try ExpandedPolicy(callouts: callouts, filters: [filter]).rangeFilters()
+            return nil
         } catch {
-            #expect(error.code == "policy.too-large" && error.message.contains("32 MiB") && error.hint != nil)
+            return "\(error)"
         }
     }
 
-    @Test("A filter with no value in a field never matches, and absent fields match only filters that don't test them")
-    func absent() throws {
-        func filter(_ id: UInt64, _ fields: [PacketField: [ClosedRange<UInt128>]]) -> RangeFilter {
-            RangeFilter(
-                id: id, layer: .outboundTransport, family: .v6, sublayer: 0, weight: 100 - id, fields: fields, verdict: .permit)
+    @Test("What BPF can't tell is refused with the filter named, never left out")
+    func refused() {
+        let layer = Layer(.outboundTransport, .v4)
+        #expect(
+            Self.refusal(Filter(id: 4, name: "who", layer: layer, conditions: [Condition(.remoteUser, .equal, .name("alice"))], action: .block))
+                == "filter 4 \"who\" at OUTBOUND_TRANSPORT_V4: ALE_REMOTE_USER_ID can't be tested per packet by this version\n  fix: match the peer's addresses with IP_REMOTE_ADDRESS")
+        #expect(
+            Self.refusal(Filter(id: 4, name: "if", layer: layer, conditions: [.interface("eth9")], action: .block))
+                == "filter 4 \"if\" at OUTBOUND_TRANSPORT_V4: there is no interface 'eth9'\n  fix: `ip -brief link` lists them")
+        #expect(
+            Self.refusal(Filter(id: 4, name: "s", layer: Layer(.stream, .v6), action: .block))
+                == "filter 4 \"s\" at STREAM_V6: nothing is decided at FWPM_LAYER_STREAM_V6\n  fix: use action CALLOUT_INSPECTION there, or a transport or ALE_AUTH layer")
+        #expect(
+            Self.refusal(
+                Filter(id: 4, name: "t", layer: layer, action: .callout(.outboundTunnel, .v4)))
+                == "filter 4 \"t\" at OUTBOUND_TRANSPORT_V4: IPSEC_OUTBOUND_TUNNEL with raw context 0 is not supported\n  fix: transport mode has OUTBOUND_NEGOTIATE_DISCOVER, INBOUND_PERSIST_CONNECTION_SECURITY, or none")
+        #expect(Self.refusal(Filter(id: 4, name: "k", layer: Layer(.ikeext, .v4), action: .permit)) == nil)
+    }
+
+    @Test("Verdicts: hard permits stay hard, a filter's block always is, programs by number, unregistered callouts by use")
+    func verdicts() throws {
+        let layer = Layer(.outboundTransport, .v4)
+        let program = Callout(name: "p", layer: layer, program: 7)
+        let nobody = Callout(name: "n", layer: layer)
+        func verdict(_ action: FilterAction, hard: Bool = false, _ context: FilterContext = .none) throws -> (RangeFilter.Verdict, Bool) {
+            let filter = Filter(id: 1, name: "f", layer: layer, action: action, context: context, flags: hard ? .clearActionRight : [])
+            let made = try ExpandedPolicy(callouts: [program, nobody], filters: [filter]).rangeFilters()[0]
+            return (made.verdict, made.isHard)
         }
-        let all: ClosedRange<UInt128> = 0...UInt128.max
-        let compiled = CompiledPolicy(filters: [filter(1, [.proto: []]), filter(2, [.localPort: [all]]), filter(3, [.localAddress: [all]])])
-        let tables = TableClassifier(try compiled.image(generation: 1))
-        var values = FieldValues()
-        values[.localAddress] = UInt128.max
-        values[.proto] = 6
-        #expect(tables.decide(.outboundTransport, .v6, values)?.filter == 3)
-        values[.localPort] = 65535
-        #expect(tables.decide(.outboundTransport, .v6, values)?.filter == 2)
+        #expect(try verdict(.permit) == (.permit, false))
+        #expect(try verdict(.permit, hard: true) == (.permit, true))
+        #expect(try verdict(.block) == (.block, true))
+        #expect(try verdict(.callout(.outboundTransport, .v4), .raw(.outboundNegotiateDiscover)) == (.callout(.negotiateDiscover, context: 0), false))
+        #expect(try verdict(.callout(.outboundTransport, .v4)) == (.callout(.requireOutbound, context: 0), false))
+        #expect(try verdict(.callout(.unknown, program.key)) == (.program(7, inspection: false), false))
+        #expect(try verdict(.callout(.terminating, program.key), hard: true) == (.program(7, inspection: false), true))
+        #expect(try verdict(.callout(.inspection, program.key)) == (.program(7, inspection: true), false))
+        #expect(try verdict(.callout(.unknown, nobody.key)) == (.unregistered(terminating: true), true))
+        #expect(try verdict(.callout(.terminating, nobody.key)) == (.unregistered(terminating: true), true))
+        #expect(try verdict(.callout(.inspection, nobody.key)) == (.unregistered(terminating: false), false))
+    }
+
+    @Test("Sublayers are numbered from the heaviest, and filters come in the order in which they are asked")
+    func order() throws {
+        let mine = Sublayer(name: "mine", weight: 0xffff)
+        let layer = Layer(.inboundTransport, .v6)
+        let policy = ExpandedPolicy(
+            sublayers: [mine],
+            filters: [
+                Filter(id: 1, name: "a", layer: layer, weight: .explicit(9), action: .permit),
+                Filter(id: 2, name: "b", layer: layer, sublayer: mine.key, weight: .explicit(1), action: .permit),
+                Filter(id: 3, name: "c", layer: layer, weight: .explicit(10), action: .permit),
+            ])
+        let sorted = try policy.rangeFilters().sorted { $0.isAsked(before: $1) }
+        #expect(sorted.map(\.id) == [2, 3, 1] && sorted[0].sublayer == 0)
+        #expect(policy.filters(at: layer).map(\.filter.id) == [2, 3, 1])
+    }
+
+    @Test("Ranges say of random packets what the conditions say")
+    func property() throws {
+        var random = Seeded(5)
+        var matched = 0
+        var seen: Set<String> = []
+        for _ in 0..<4000 {
+            let family = IPFamily.allCases.randomElement(using: &random) ?? .v4
+            let conditions = (0..<Int.random(in: 0...4, using: &random)).map { _ in RandomConditions.next(family, &random) }
+            for condition in conditions { seen.insert("\(condition.field) \(condition.match)") }
+            let filter = Filter(id: 1, name: "f", layer: Layer(.outboundTransport, family), conditions: conditions, action: .permit)
+            let ranges = try ExpandedPolicy(filters: [filter]).rangeFilters { Self.interfaces[$0] }[0]
+            for _ in 0..<20 {
+                let packet = RandomConditions.packet(family, &random)
+                let expected = RandomConditions.holds(conditions, packet, Self.interfaces)
+                #expect(filter.matches(packet) { Self.interfaces[$0] } == expected)
+                #expect(ranges.matches(RandomConditions.values(packet)) == expected)
+                matched += expected ? 1 : 0
+            }
+        }
+        #expect(matched > 5000)
+        // Every field with every match type that it knows.
+        let all = Condition.Field.allCases.filter { !$0.isIdentity }.flatMap { field in field.matches.map { "\(field) \($0)" } }
+        #expect(seen == Set(all))
     }
 }

@@ -54,10 +54,10 @@ public struct CompiledPolicy: Hashable, Sendable {
 }
 
 extension Policy {
-    /// Expands and compiles.
-    public func compiled() throws(NDError) -> CompiledPolicy {
+    /// Expands and compiles. Interfaces that filters name are looked up; where nobody does, each is there.
+    public func compiled(interfaceIndex: (String) -> UInt32? = { _ in 1 }) throws(NDError) -> CompiledPolicy {
         let expanded = expanded
-        var policy = CompiledPolicy(filters: try expanded.rules().rangeFilters)
+        var policy = CompiledPolicy(filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex))
         policy.exemptsIKE = expanded.filters.contains { $0.layer.kind == .ikeext }
         let overhead = UInt16(clamping: espOverhead)
         policy.overheadV4 = overhead
@@ -70,93 +70,5 @@ extension Policy {
     /// (RFC 3948: 8 bytes) included.
     public var espOverhead: Int {
         (keying.quickMode.map(\.overhead).max() ?? 0) + (engine.encapsulation == .native ? 0 : 8)
-    }
-}
-
-extension ExpandedPolicy {
-    /// A list of ports counts once for each, and the numbers of several lists are multiplied.
-    static let mostRules = 4 * Int(ND_TABLE_FILTERS)
-
-    /// The rules of the layers that BPF serves.
-    public func rules() throws(NDError) -> [Rule] {
-        var result: [Rule] = []
-        for layer in DatapathLayer.all {
-            let filters = filters.filter { $0.layer.datapathLayer == layer }.sorted { $0.isAsked(before: $1) }
-            var index = 0
-            while index < filters.count {
-                let filter = filters[index]
-                let twins = index + 1 < filters.count && filter.isTwin(of: filters[index + 1])
-                index += twins ? 2 : 1
-                let made = try filter.rules(layer, forBothFamilies: twins, room: Self.mostRules - result.count)
-                result += made
-            }
-        }
-        return result
-    }
-}
-
-extension Filter {
-    /// The same filter for the other family, added with it.
-    func isTwin(of other: Filter) -> Bool {
-        layer.kind == other.layer.kind && layer.family == .v4 && other.layer.family == .v6
-            && other.id == id &+ 1 && sublayer == other.sublayer && weight == other.weight
-            && conditions == other.conditions && action == other.action && providerContext == other.providerContext
-    }
-
-    /// One rule for every combination of alternatives.
-    func rules(_ layer: DatapathLayer, forBothFamilies: Bool, room: Int) throws(NDError) -> [Rule] {
-        let groups = conditionGroups
-        let count = groups.reduce(1) { $0 > room ? $0 : $0 * $1.conditions.count }
-        guard count <= room else {
-            throw NDError(
-                "policy.too-many-rules",
-                "the policy needs more than \(ExpandedPolicy.mostRules) rules; filter \(id) \"\(name)\" doesn't fit",
-                hint: "use wider prefixes and port ranges, or fewer exemptions (each counts once a layer and port)")
-        }
-        var seed = Rule(
-            id: id, layer: layer, action: try ruleAction, context: providerContext?.id ?? 0,
-            family: forBothFamilies ? nil : self.layer.family)
-        if case .permit = action { seed.context = 0 }
-        var result = [seed]
-        for group in groups {
-            result = result.flatMap { rule in group.conditions.map { rule.adding($0) } }
-        }
-        return result
-    }
-
-    private var ruleAction: RuleAction {
-        get throws(NDError) {
-            switch action {
-            case .permit: return .permit
-            case .block: return .block
-            case .callout(.outboundTransport, .outboundNegotiateDiscover): return .negotiateDiscover
-            case .callout(.outboundTransport, .none): return .requireOutbound
-            case .callout(.inboundTransport, _): return .persistSecurity
-            case .callout(.inboundInitiateSecure, _): return .initiateSecure
-            case .callout(let callout, let context):
-                throw NDError(
-                    "policy.unsupported",
-                    "filter \(id): \(callout.rawValue) with raw context \(hex(context.value, 1)) is not supported",
-                    hint: "use OUTBOUND_NEGOTIATE_DISCOVER or none")
-            }
-        }
-    }
-}
-
-extension Rule {
-    fileprivate func adding(_ condition: Condition) -> Rule {
-        var rule = self
-        switch condition {
-        // TC passes everything else before it asks a rule (DESIGN §3, rows 1).
-        case .localAddressIsUnicast: break
-        case .proto(let number): rule.proto = number
-        case .localAddress(let prefix): rule.local = prefix
-        case .remoteAddress(let prefix): rule.remote = prefix
-        case .localPort(let range): rule.localPort = range
-        case .remotePort(let range): rule.remotePort = range
-        case .icmpType(let range): rule.icmpType = range
-        case .icmpCode(let range): rule.icmpCode = range
-        }
-        return rule
     }
 }

@@ -17,7 +17,7 @@ public struct FilterDecision: Hashable, Sendable {
 }
 
 /// What a third party's program, asked about a packet, answers.
-public enum CalloutAnswer: Hashable, Sendable {
+public enum ProgramAnswer: Hashable, Sendable {
     case goOn, permit, block
 }
 
@@ -42,7 +42,7 @@ struct RangeArbitration {
     private var isHard = false
 
     mutating func consider(
-        _ id: UInt64, _ verdict: RangeFilter.Verdict, isHard hard: Bool, callout: (UInt32) -> CalloutAnswer?
+        _ id: UInt64, _ verdict: RangeFilter.Verdict, isHard hard: Bool, callout: (UInt32) -> ProgramAnswer?
     ) -> Step {
         switch verdict {
         case .permit: return word(FilterDecision(.permit, filter: id), hard)

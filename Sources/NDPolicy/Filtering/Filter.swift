@@ -1,166 +1,112 @@
 import NDCore
 
-/// A sublayer: filters of a heavier one are asked first.
-public struct Sublayer: Hashable, Sendable {
-    public var name: String
-    public var weight: UInt16
-
-    public init(name: String, weight: UInt16) {
-        self.name = name
-        self.weight = weight
-    }
-
-    public static let ndbpf = Sublayer(name: "ndbpf", weight: 0x8000)
-}
-
-/// A filter's 64-bit weight. In WFP a filter with an 8-bit weight names one of sixteen ranges, the
-/// top four bits, and the engine chooses the rest.
-public struct FilterWeight: Hashable, Sendable, Comparable {
-    public var value: UInt64
-
-    public init(_ value: UInt64) { self.value = value }
-
-    public enum Range: UInt64, Hashable, Sendable, CaseIterable {
-        /// FWPM_WEIGHT_RANGE_IPSEC
-        case ipsec = 0x0
-        /// The operator's exemptions, between the two ranges that fwpmu.h names.
-        case exemptions = 0x8
-        /// FWPM_WEIGHT_RANGE_IKE_EXEMPTIONS
-        case ikeExemptions = 0xc
-
-        public var name: String {
-            switch self {
-            case .ipsec: "IPSEC"
-            case .exemptions: "EXEMPTIONS"
-            case .ikeExemptions: "IKE_EXEMPTIONS"
-            }
-        }
-    }
-
-    /// Earlier positions weigh more.
-    public init(_ range: Range, position: Int) {
-        let low = (1 << 32) - 1 - UInt64(max(0, min(position, 0xffff_fffe)))
-        value = range.rawValue << 60 | low
-    }
-
-    public var range: Range? { Range(rawValue: value >> 60) }
-
-    public static func < (a: FilterWeight, b: FilterWeight) -> Bool { a.value < b.value }
-}
-
-/// One condition. As in WFP, conditions on the same field are alternatives, conditions on
-/// different fields must all hold.
-public enum Condition: Hashable, Sendable {
-    /// FWPM_CONDITION_IP_LOCAL_ADDRESS_TYPE = NlatUnicast
-    case localAddressIsUnicast
-    case proto(UInt8)
-    case localAddress(IPPrefix)
-    case remoteAddress(IPPrefix)
-    case localPort(ClosedRange<UInt16>)
-    case remotePort(ClosedRange<UInt16>)
-    case icmpType(ClosedRange<UInt8>)
-    case icmpCode(ClosedRange<UInt8>)
-
-    public enum Field: String, Hashable, Sendable, CaseIterable {
-        case localAddressType = "IP_LOCAL_ADDRESS_TYPE"
-        case proto = "IP_PROTOCOL"
-        case localAddress = "IP_LOCAL_ADDRESS"
-        case remoteAddress = "IP_REMOTE_ADDRESS"
-        case localPort = "IP_LOCAL_PORT"
-        case remotePort = "IP_REMOTE_PORT"
-        case icmpType = "ICMP_TYPE"
-        case icmpCode = "ICMP_CODE"
-    }
-
-    public var field: Field {
-        switch self {
-        case .localAddressIsUnicast: .localAddressType
-        case .proto: .proto
-        case .localAddress: .localAddress
-        case .remoteAddress: .remoteAddress
-        case .localPort: .localPort
-        case .remotePort: .remotePort
-        case .icmpType: .icmpType
-        case .icmpCode: .icmpCode
-        }
-    }
-
-    public var value: String {
-        switch self {
-        case .localAddressIsUnicast: "unicast"
-        case .proto(let number): IPProtocol.name(number)
-        case .localAddress(let prefix), .remoteAddress(let prefix): "\(prefix)"
-        case .localPort(let range), .remotePort(let range): Self.text(range)
-        case .icmpType(let range), .icmpCode(let range): Self.text(range)
-        }
-    }
-
-    private static func text<T: BinaryInteger>(_ range: ClosedRange<T>) -> String {
-        range.lowerBound == range.upperBound ? "\(range.lowerBound)" : "\(range.lowerBound)-\(range.upperBound)"
-    }
-}
-
 public enum FilterAction: Hashable, Sendable {
     case permit
     case block
-    case callout(Callout, RawContext)
+    /// The filter asks a callout, by its key.
+    case callout(CalloutUse, GUID)
+
+    public static func callout(_ callout: BuiltInCallout, _ family: IPFamily) -> FilterAction {
+        .callout(.terminating, callout.key(family))
+    }
 }
 
-/// What a filter at IKEEXT or IPSEC points to.
-public struct ProviderContext: Hashable, Sendable {
-    public enum Kind: String, Hashable, Sendable {
-        case ikeMainMode = "IPSEC_IKE_MM_CONTEXT"
-        case ikeQuickModeTransport = "IPSEC_IKE_QM_TRANSPORT_CONTEXT"
+/// What a callout may answer (FWP_ACTION_CALLOUT_*).
+public enum CalloutUse: String, Hashable, Sendable, CaseIterable {
+    /// "always returns block or permit"
+    case terminating = "CALLOUT_TERMINATING"
+    /// "never returns block or permit"
+    case inspection = "CALLOUT_INSPECTION"
+    /// "may return block or permit"
+    case unknown = "CALLOUT_UNKNOWN"
+}
+
+/// FWPM_FILTER0 has one place for both.
+public enum FilterContext: Hashable, Sendable {
+    case none
+    case raw(RawContext)
+    case provider(GUID)
+
+    public var providerKey: GUID? {
+        if case .provider(let key) = self { return key }
+        return nil
     }
 
-    public struct Flags: OptionSet, Hashable, Sendable {
-        public let rawValue: UInt32
-        public init(rawValue: UInt32) { self.rawValue = rawValue }
-
-        /// IPSEC_POLICY_FLAG_ND_SECURE, IPSEC_POLICY_FLAG_ND_BOUNDARY
-        public static let ndSecure = Flags(rawValue: 0x2)
-        public static let ndBoundary = Flags(rawValue: 0x4)
-
-        public var names: [String] {
-            (contains(.ndSecure) ? ["ND_SECURE"] : []) + (contains(.ndBoundary) ? ["ND_BOUNDARY"] : [])
-        }
-    }
-
-    public var kind: Kind
-    /// For quick mode the number that rules and peers carry; 0 is the scenario's.
-    public var id: UInt32
-    public var flags: Flags
-    public var proposals: [String]
-
-    public init(kind: Kind, id: UInt32, flags: Flags, proposals: [String]) {
-        self.kind = kind
-        self.id = id
-        self.flags = flags
-        self.proposals = proposals
+    public var raw: RawContext {
+        if case .raw(let context) = self { return context }
+        return .none
     }
 }
 
 public struct Filter: Hashable, Sendable {
+    public struct Flags: OptionSet, Hashable, Sendable {
+        public let rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        /// FWPM_FILTER_FLAG_CLEAR_ACTION_RIGHT: the action is hard.
+        public static let clearActionRight = Flags(rawValue: 0x8)
+    }
+
+    /// Given by the engine in the order of adding; 0 before that.
     public var id: UInt32
+    public var key: GUID
     public var name: String
+    public var provider: GUID?
     public var layer: Layer
-    public var sublayer: Sublayer
+    public var sublayer: GUID
     public var weight: FilterWeight
     public var conditions: [Condition]
     public var action: FilterAction
-    public var providerContext: ProviderContext?
+    public var context: FilterContext
+    public var flags: Flags
 
     public init(
-        id: UInt32, name: String, layer: Layer, sublayer: Sublayer = .ndbpf, weight: FilterWeight,
-        conditions: [Condition], action: FilterAction, providerContext: ProviderContext? = nil
+        id: UInt32 = 0, key: GUID? = nil, name: String, provider: GUID? = nil, layer: Layer,
+        sublayer: GUID = Sublayer.universal.key, weight: FilterWeight = .automatic, conditions: [Condition] = [],
+        action: FilterAction, context: FilterContext = .none, flags: Flags = []
     ) {
         self.id = id
+        self.key = key ?? GUID(named: "\(layer.shortName)/\(name)", kind: "filter")
         self.name = name
+        self.provider = provider
         self.layer = layer
         self.sublayer = sublayer
         self.weight = weight
         self.conditions = conditions
         self.action = action
-        self.providerContext = providerContext
+        self.context = context
+        self.flags = flags
+    }
+
+    /// The built-in callout that it asks.
+    public var builtInCallout: BuiltInCallout? {
+        if case .callout(_, let key) = action { return BuiltInCallout.find(key)?.callout }
+        return nil
+    }
+
+    public var isHard: Bool { flags.contains(.clearActionRight) }
+
+    /// Conditions by field, in the order of the fields' first appearance.
+    var conditionGroups: [(field: Condition.Field, conditions: [Condition])] {
+        var groups: [(field: Condition.Field, conditions: [Condition])] = []
+        for condition in conditions {
+            if let at = groups.firstIndex(where: { $0.field == condition.field }) {
+                groups[at].conditions.append(condition)
+            } else {
+                groups.append((condition.field, [condition]))
+            }
+        }
+        return groups
+    }
+
+    /// "IP_PROTOCOL = udp and IP_LOCAL_PORT = 53, 5000-5010".
+    public var conditionText: String {
+        guard !conditions.isEmpty else { return "always" }
+        return conditionGroups.map { field, group in
+            let positive = [Condition.Match.equal, .range, .prefix]
+            let listed = group.allSatisfy { positive.contains($0.match) }
+            guard listed, group.count > 1 else { return group.map(\.text).joined(separator: " or ") }
+            return "\(field.rawValue) in \(group.map(\.valueText).joined(separator: ", "))"
+        }.joined(separator: " and ")
     }
 }

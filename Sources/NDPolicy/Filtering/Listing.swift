@@ -3,25 +3,73 @@ import NDCore
 extension ExpandedPolicy {
     /// The listing of `ndbpf policy show --expanded`.
     public var listing: String {
-        var lines = ["scenario \(scenario.rawValue)", ""]
+        var blocks: [String] = scenario.map { ["scenario \($0.rawValue)"] } ?? []
+        for provider in providers {
+            blocks.append("provider \"\(provider.name)\" {\(provider.key)}")
+        }
+        for sublayer in sublayers.sorted(by: { $0.isAsked(before: $1) }) {
+            blocks.append(
+                "sublayer \"\(sublayer.name)\" {\(sublayer.key)}\n  weight    \(hex(UInt64(sublayer.weight), 4))")
+        }
+        for callout in callouts {
+            blocks.append(
+                "callout \"\(callout.name)\" {\(callout.key)}\n  layer     \(callout.layer.name) {\(callout.layer.guid)}")
+        }
         for context in providerContexts {
-            let flags = context.flags.names.isEmpty ? "" : "  [\(context.flags.names.joined(separator: " "))]"
-            lines.append("context \(context.kind.rawValue) #\(context.id)\(flags)")
-            lines.append("  proposals \(context.proposals.joined(separator: ", "))")
-        }
-        for filter in filters {
-            lines += ["", "filter \(filter.id) \"\(filter.name)\""]
-            lines.append("  layer     \(filter.layer.name) {\(filter.layer.guid)}")
-            lines.append("  sublayer  \(filter.sublayer.name) (weight \(hex(UInt64(filter.sublayer.weight), 4)))")
-            let range = filter.weight.range.map { " (range \($0.name))" } ?? ""
-            lines.append("  weight    \(hex(filter.weight.value, 16))\(range)")
-            lines.append("  when      \(filter.conditionText)")
-            lines.append("  action    \(filter.actionText)")
-            if let context = filter.providerContext {
-                lines.append("  context   \(context.kind.rawValue) #\(context.id)")
+            var lines = ["provider context \"\(context.name)\" {\(context.key)}"]
+            lines.append("  type                FWPM_\(context.kind.rawValue)")
+            if !context.flags.isEmpty {
+                lines.append(
+                    "  flags               " + context.flags.names.map { "IPSEC_POLICY_FLAG_\($0)" }.joined(separator: " | "))
             }
+            lines.append("  proposals           \(context.proposals.joined(separator: ", "))")
+            if let lifetime = context.lifetime { lines.append("  lifetime            \(DurationText.text(lifetime))") }
+            if let extended = context.extendedMode {
+                lines.append("  emPolicy            \(extended.methods.map(\.rawValue).joined(separator: ", "))")
+            }
+            blocks.append(lines.joined(separator: "\n"))
         }
-        return lines.joined(separator: "\n") + "\n"
+        blocks += filters.map(listing(of:))
+        return blocks.joined(separator: "\n\n") + "\n"
+    }
+
+    /// In the words of the WFP documentation, so that both can be held side by side.
+    func listing(of filter: Filter) -> String {
+        var lines = ["filter \(filter.id) \"\(filter.name)\" {\(filter.key)}"]
+        lines.append("  layerKey            \(filter.layer.name) {\(filter.layer.guid)}")
+        lines.append("  subLayerKey         \(sublayer(key: filter.sublayer)?.name ?? "?") {\(filter.sublayer)}")
+        if filter.conditions.isEmpty { lines.append("  condition           empty, all traffic") }
+        for condition in filter.conditions { lines.append("  condition           FWPM_CONDITION_\(condition.text)") }
+        switch filter.action {
+        case .permit: lines.append("  action.type         FWP_ACTION_PERMIT")
+        case .block: lines.append("  action.type         FWP_ACTION_BLOCK")
+        case .callout(let use, let key):
+            lines.append("  action.type         FWP_ACTION_\(use.rawValue)")
+            lines.append("  action.calloutKey   \(calloutName(key)) {\(key)}")
+        }
+        if filter.isHard { lines.append("  flags               FWPM_FILTER_FLAG_CLEAR_ACTION_RIGHT") }
+        if let raw = filter.context.raw.name(for: filter.builtInCallout) {
+            lines.append("  rawContext          \(raw.hasPrefix("0x") ? "" : "FWPM_CONTEXT_IPSEC_")\(raw)")
+        }
+        if let key = filter.context.providerKey {
+            lines.append("  providerContextKey  \(providerContext(key: key).map { "\"\($0.name)\" " } ?? ""){\(key)}")
+        }
+        lines.append("  weight              \(filter.weightText) \(hex(filter.effectiveWeight, 16))")
+        return lines.joined(separator: "\n")
+    }
+
+    func calloutName(_ key: GUID) -> String {
+        BuiltInCallout.name(of: key) ?? callout(key: key).map { "\"\($0.name)\"" } ?? "?"
+    }
+
+    public func actionText(_ filter: Filter) -> String {
+        let hard = filter.isHard ? " CLEAR_ACTION_RIGHT" : ""
+        switch filter.action {
+        case .permit: return "PERMIT" + hard
+        case .block: return "BLOCK" + hard
+        case .callout(let use, let key):
+            return "\(use.rawValue) \(calloutName(key))" + hard
+        }
     }
 }
 
@@ -31,92 +79,13 @@ func hex(_ value: UInt64, _ digits: Int) -> String {
 }
 
 extension Filter {
-    /// "IP_PROTOCOL = udp and IP_LOCAL_PORT in 53, 5000-5010".
-    public var conditionText: String {
-        guard !conditions.isEmpty else { return "always" }
-        return conditionGroups.map { field, group in
-            "\(field.rawValue) \(group.count == 1 ? "=" : "in") \(group.map(\.value).joined(separator: ", "))"
-        }.joined(separator: " and ")
-    }
-
-    /// Conditions by field, in the order of the fields' first appearance.
-    var conditionGroups: [(field: Condition.Field, conditions: [Condition])] {
-        var groups: [(field: Condition.Field, conditions: [Condition])] = []
-        for condition in conditions {
-            if let at = groups.firstIndex(where: { $0.field == condition.field }) {
-                groups[at].conditions.append(condition)
-            } else {
-                groups.append((condition.field, [condition]))
-            }
+    var weightText: String {
+        switch weight {
+        case .explicit: "explicit"
+        case .automatic: "automatic"
+        case .range(let range):
+            // The exemptions' range is ndbpf's own.
+            range == .exemptions || range.name == "\(range.rawValue)" ? "range \(range.name)" : "FWPM_WEIGHT_RANGE_\(range.name)"
         }
-        return groups
-    }
-
-    public var actionText: String {
-        switch action {
-        case .permit: "PERMIT"
-        case .block: "BLOCK"
-        case .callout(let callout, let context):
-            "CALLOUT_TERMINATING \(callout.name(layer.family)) {\(callout.guid(layer.family))}"
-                + (context.name(for: callout).map { " \($0)" } ?? "")
-        }
-    }
-}
-
-/// The JSON form; names and GUIDs instead of this module's cases, so the form is stable.
-extension ExpandedPolicy: Encodable {
-    private enum Keys: String, CodingKey { case scenario, providerContexts, filters }
-
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: Keys.self)
-        try container.encode(scenario, forKey: .scenario)
-        try container.encode(providerContexts, forKey: .providerContexts)
-        try container.encode(filters, forKey: .filters)
-    }
-}
-
-extension ProviderContext: Encodable {
-    private enum Keys: String, CodingKey { case kind, id, flags, proposals }
-
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: Keys.self)
-        try container.encode(kind.rawValue, forKey: .kind)
-        try container.encode(id, forKey: .id)
-        try container.encode(flags.names, forKey: .flags)
-        try container.encode(proposals, forKey: .proposals)
-    }
-}
-
-extension Filter: Encodable {
-    private enum Keys: String, CodingKey {
-        case id, name, layer, layerKey, sublayer, sublayerWeight, weight, conditions, action, callout, calloutKey
-        case rawContext, providerContext
-    }
-
-    private struct Term: Encodable {
-        var field: String
-        var value: String
-    }
-
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.container(keyedBy: Keys.self)
-        try container.encode(id, forKey: .id)
-        try container.encode(name, forKey: .name)
-        try container.encode(layer.name, forKey: .layer)
-        try container.encode(layer.guid, forKey: .layerKey)
-        try container.encode(sublayer.name, forKey: .sublayer)
-        try container.encode(sublayer.weight, forKey: .sublayerWeight)
-        try container.encode(hex(weight.value, 16), forKey: .weight)
-        try container.encode(conditions.map { Term(field: $0.field.rawValue, value: $0.value) }, forKey: .conditions)
-        switch action {
-        case .permit: try container.encode("PERMIT", forKey: .action)
-        case .block: try container.encode("BLOCK", forKey: .action)
-        case .callout(let callout, let context):
-            try container.encode("CALLOUT_TERMINATING", forKey: .action)
-            try container.encode(callout.name(layer.family), forKey: .callout)
-            try container.encode(callout.guid(layer.family), forKey: .calloutKey)
-            try container.encodeIfPresent(context.name(for: callout), forKey: .rawContext)
-        }
-        try container.encodeIfPresent(providerContext?.kind.rawValue, forKey: .providerContext)
     }
 }

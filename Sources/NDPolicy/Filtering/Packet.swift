@@ -32,6 +32,13 @@ public struct Packet: Hashable, Sendable {
     /// The flow that an ICMP error quotes, set only where the flow table has it: filters see the
     /// error itself, everything after them the quoted flow.
     public var quoted: FlowKey?
+    /// The index of the interface that it comes or goes by.
+    public var interface: UInt32 = 0
+    public var flags: ConditionFlags = []
+    /// What authentication said of the ends, where it did.
+    public var remoteMachine: String?
+    public var remoteUser: String?
+    public var localUser: String?
 
     public init(
         key: FlowKey, isIP: Bool = true, localAddress: LocalAddress = .unicast,
@@ -69,5 +76,41 @@ public struct Packet: Hashable, Sendable {
         packet.key = flowKey
         packet.quoted = nil
         return packet
+    }
+}
+
+extension Packet {
+    /// What it says in a field; nil where it has no such field, as a TCP segment has no ICMP type.
+    func value(_ field: PacketField, _ layer: Layer.Kind) -> UInt128? {
+        switch field {
+        case .localAddress: key.local.address.number
+        case .remoteAddress: key.remote.address.number
+        case .localAddressType:
+            UInt128(
+                Self.type(
+                    key.local.address, isUnicast: localAddress == .unicast, isBroadcast: localAddress == .broadcast
+                ).rawValue)
+        case .remoteAddressType:
+            UInt128(Self.type(key.remote.address, isUnicast: false, isBroadcast: remoteIsBroadcast).rawValue)
+        case .proto: UInt128(key.proto)
+        case .localPort: hasPorts ? UInt128(key.local.port) : nil
+        case .remotePort: hasPorts ? UInt128(key.remote.port) : nil
+        case .icmpType: isICMPOfFamily ? UInt128(icmpType) : nil
+        case .icmpCode: isICMPOfFamily ? UInt128(icmpCode) : nil
+        case .interface: UInt128(interface)
+        case .direction: layer.direction.map { UInt128($0.rawValue) }
+        case .flags: UInt128(flags.packetBits)
+        }
+    }
+
+    private var isICMPOfFamily: Bool { key.proto == (family == .v4 ? IPProtocol.icmp : IPProtocol.icmpv6) }
+
+    /// What the host's address table doesn't know is judged by its form. Nothing tells an anycast address
+    /// from a unicast one.
+    private static func type(_ address: IPAddress, isUnicast: Bool, isBroadcast: Bool) -> NLAddressType {
+        if isUnicast { return .unicast }
+        if isBroadcast || (address.isIPv4 && address.low & 0xffff_ffff == 0xffff_ffff) { return .broadcast }
+        if address.isUnspecified { return .unspecified }
+        return address.isMulticast ? .multicast : .unicast
     }
 }

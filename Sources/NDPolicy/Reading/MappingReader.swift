@@ -170,6 +170,15 @@ package struct MappingReader {
 
 /// What a policy calls a duration: one whole number with its unit.
 package enum DurationText {
+    /// With the largest unit that says it exactly; what is finer than a millisecond is dropped.
+    package static func text(_ span: Span) -> String {
+        let units: [(name: String, nanoseconds: UInt64)] = [
+            ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000),
+        ]
+        let unit = units.first { span.nanoseconds >= $0.nanoseconds && span.nanoseconds % $0.nanoseconds == 0 }
+        return unit.map { "\(span.nanoseconds / $0.nanoseconds)\($0.name)" } ?? "\(span.nanoseconds / 1_000_000)ms"
+    }
+
     package static func parse(_ text: String) -> Span? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         guard !digits.isEmpty, digits.count <= 12, let count = UInt64(digits) else { return nil }

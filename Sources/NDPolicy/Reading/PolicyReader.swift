@@ -25,20 +25,31 @@ struct PolicyReader {
             keys: [
                 "version", "scenario", "interfaces", "exempt", "icmp", "dhcp", "keying", "authentication",
                 "discovery", "engine", "metrics",
-            ], findings)
+            ] + ObjectReader.keys, findings)
         if top.require("version", fix: "write `version: 1` at the top") {
             _ = top.integer("version", in: 1...1, default: 1)
         }
-        var policy = Policy(scenario: .negotiationDiscovery)
+        var policy = Policy(scenario: nil)
         let names = Scenario.allCases.map(\.rawValue).joined(separator: ", ")
-        if top.require("scenario", fix: "one of: \(names)") {
-            policy.scenario = top.choice("scenario", default: .negotiationDiscovery)
+        if top.has("scenario") || (!top.has("filters") && top.require("scenario", fix: "one of: \(names); or write `filters`")) {
+            policy.scenario = top.choice("scenario", default: Scenario.negotiationDiscovery)
         }
         policy.interfaces = top.interfaceNames("interfaces")
         policy.exemptions = (top.list("exempt", of: "exemptions") ?? []).compactMap(exemption)
         policy.exemptsICMP = top.choice("icmp", default: Treatment.exempt) == .exempt
-        policy.exemptsDHCP = top.choice("dhcp", default: Treatment.exempt) == .exempt
+        policy.exemptsDHCP = top.choice("dhcp", default: policy.scenario == .secure ? Treatment.exempt : .protect) == .exempt
         policy.keying = keying(top)
+        if policy.scenario == nil {
+            for key in ["exempt", "icmp", "dhcp"] where top.has(key) {
+                findings.add(
+                    "value", at: top.place(key), "'\(key)' is a setting of scenarios, and this policy has none",
+                    fix: "write a filter with action PERMIT and weight IKE_EXEMPTIONS")
+            }
+        }
+        if ObjectReader.keys.contains(where: { top.has($0) }) {
+            policy.objects = ObjectReader(findings, base: policy.scenarioFilters).read(top)
+            if policy.scenario == nil { policy.takeProposals() }
+        }
         policy.preSharedKeys = preSharedKeys(top)
         policy.discovery = discovery(top)
         policy.engine = engine(top)

@@ -3,8 +3,9 @@ import Yams
 
 /// From text to YAML nodes within bounds.
 package enum YAMLText {
-    package static let mostBytes = 1 << 20
-    static let mostNodes = 20_000
+    /// Room for ten thousand filters written out.
+    package static let mostBytes = 8 << 20
+    static let mostNodes = 400_000
     static let mostDepth = 16
 
     /// nil when an error was reported.
@@ -12,7 +13,7 @@ package enum YAMLText {
         guard text.utf8.count <= mostBytes else {
             findings.add(
                 "too-large", at: nil, "the \(findings.subject) has \(text.utf8.count) bytes, the limit is \(mostBytes)",
-                fix: "a \(findings.subject) is a few kilobytes; is this the right file?")
+                fix: "a \(findings.subject) is a few kilobytes as a rule; is this the right file?")
             return nil
         }
         if let place = firstNestingBeyond(mostDepth * 4, in: text) {

@@ -1,14 +1,18 @@
 import NDCore
 
-/// A policy as the operator writes it: one scenario of Negotiation Discovery and its settings.
-/// `expanded` turns it into the filters that Windows would hold for the same scenario.
+/// A policy as the operator writes it: one scenario of Negotiation Discovery and its settings, or WFP's
+/// objects themselves, or both. `expanded` turns it into the filters that Windows would hold.
 public struct Policy: Hashable, Sendable {
-    public var scenario: Scenario
+    /// nil: the filters are all written out.
+    public var scenario: Scenario?
+    /// What is written in the full WFP form.
+    public var objects = ExpandedPolicy()
     /// Protected interfaces by name; empty when the command line has to give them.
     public var interfaces: [String]
     public var exemptions: [Exemption]
     /// Whether the ICMP exemption filters exist.
     public var exemptsICMP: Bool
+    /// Without a word of the operator only where clear packets would not pass anyway.
     public var exemptsDHCP: Bool
     public var keying: Keying
     public var preSharedKeys: [PreSharedKeyReference]
@@ -17,8 +21,8 @@ public struct Policy: Hashable, Sendable {
     public var metrics: Metrics
 
     public init(
-        scenario: Scenario, interfaces: [String] = [], exemptions: [Exemption] = [],
-        exemptsICMP: Bool = true, exemptsDHCP: Bool = true, keying: Keying = Keying(),
+        scenario: Scenario?, interfaces: [String] = [], exemptions: [Exemption] = [],
+        exemptsICMP: Bool = true, exemptsDHCP: Bool? = nil, keying: Keying = Keying(),
         preSharedKeys: [PreSharedKeyReference] = [], discovery: Discovery = Discovery(),
         engine: Engine = Engine(), metrics: Metrics = Metrics()
     ) {
@@ -26,13 +30,16 @@ public struct Policy: Hashable, Sendable {
         self.interfaces = interfaces
         self.exemptions = exemptions
         self.exemptsICMP = exemptsICMP
-        self.exemptsDHCP = exemptsDHCP
+        self.exemptsDHCP = exemptsDHCP ?? (scenario == .secure)
         self.keying = keying
         self.preSharedKeys = preSharedKeys
         self.discovery = discovery
         self.engine = engine
         self.metrics = metrics
     }
+
+    /// What statuses and metrics call it.
+    public var scenarioName: String { scenario?.rawValue ?? "filters" }
 
     /// The reference whose prefix is the longest that contains the address; nil when none does.
     public func preSharedKey(for remote: IPAddress) -> PreSharedKeyReference? {

@@ -1,0 +1,105 @@
+import NDCore
+
+extension ExpandedPolicy {
+    /// The filters of the layers that BPF serves, in the form that BPF's tables are built from. Fails on what
+    /// BPF can't tell, since a filter that is left out would open or close something silently.
+    public func rangeFilters(interfaceIndex: (String) -> UInt32? = { _ in nil }) throws(NDError) -> [RangeFilter] {
+        let ranks = Dictionary(
+            allSublayers.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { first, _ in first })
+        let programs = Dictionary(callouts.map { ($0.key, $0.program) }, uniquingKeysWith: { first, _ in first })
+        var result: [RangeFilter] = []
+        result.reserveCapacity(filters.count)
+        for filter in filters where filter.layer.kind.server != .controlPlane {
+            guard let layer = filter.layer.datapathLayer else {
+                // DISCARD layers and the points where payload is shown only tell callouts what was decided.
+                if case .callout(.inspection, _) = filter.action { continue }
+                throw filter.unsupported(
+                    "nothing is decided at \(filter.layer.name)",
+                    "use action CALLOUT_INSPECTION there, or a transport or ALE_AUTH layer")
+            }
+            guard let rank = ranks[filter.sublayer] else {
+                throw filter.unsupported("its sublayer {\(filter.sublayer)} doesn't exist", "add the sublayer first")
+            }
+            let program: UInt32? = if case .callout(_, let key) = filter.action { programs[key] ?? nil } else { nil }
+            result.append(try filter.rangeFilter(layer, sublayer: rank, program: program, interfaceIndex))
+        }
+        return result
+    }
+}
+
+extension Filter {
+    func rangeFilter(
+        _ datapathLayer: DatapathLayer, sublayer: Int, program: UInt32?, _ interfaceIndex: (String) -> UInt32?
+    ) throws(NDError) -> RangeFilter {
+        var fields: [PacketField: [ClosedRange<UInt128>]] = [:]
+        for (field, conditions) in conditionGroups {
+            guard let tested = field.packetField(layer.kind) else {
+                throw unsupported(
+                    "\(field.rawValue) can't be tested per packet by this version",
+                    "match the peer's addresses with IP_REMOTE_ADDRESS")
+            }
+            let width = tested.width(layer.family)
+            var values = RangeSet.none
+            for condition in conditions {
+                if case .name(let name) = condition.value, interfaceIndex(name) == nil {
+                    throw unsupported("there is no interface '\(name)'", "`ip -brief link` lists them")
+                }
+                values = values.union(condition.values(layer.family, width: width, interfaceIndex: interfaceIndex))
+            }
+            // Two of WFP's fields can be one of the packet's (IP_DESTINATION_ADDRESS_TYPE).
+            if let before = fields[tested] { values = values.intersection(RangeSet(before)) }
+            fields[tested] = values.ranges
+        }
+        return RangeFilter(
+            id: UInt64(id), layer: datapathLayer, family: layer.family, sublayer: sublayer, weight: effectiveWeight,
+            fields: fields, verdict: try verdict(program), isHard: isHard || isPlainBlock(program))
+    }
+
+    /// A filter's own block is hard, and so is what stands in for a callout that nobody registered.
+    private func isPlainBlock(_ program: UInt32?) -> Bool {
+        switch action {
+        case .permit: false
+        case .block: true
+        case .callout(let use, _): builtInCallout == nil && program == nil && use != .inspection
+        }
+    }
+
+    private func verdict(_ program: UInt32?) throws(NDError) -> RangeFilter.Verdict {
+        switch action {
+        case .permit: return .permit
+        case .block: return .block
+        case .callout(let use, _):
+            if builtInCallout != nil { return .callout(try ruleAction, context: 0) }
+            guard let program else { return .unregistered(terminating: use != .inspection) }
+            return .program(program, inspection: use == .inspection)
+        }
+    }
+
+    /// What BPF does at a match.
+    var ruleAction: RuleAction {
+        get throws(NDError) {
+            switch action {
+            case .permit: return .permit
+            case .block: return .block
+            case .callout:
+                switch (builtInCallout, context.raw) {
+                case (.outboundTransport, .outboundNegotiateDiscover): return .negotiateDiscover
+                case (.outboundTransport, .none): return .requireOutbound
+                case (.inboundTransport, .none), (.inboundTransport, .inboundPersistConnectionSecurity):
+                    return .persistSecurity
+                case (.inboundInitiateSecure, .none): return .initiateSecure
+                case (let callout?, let raw):
+                    throw unsupported(
+                        "\(callout.rawValue) with raw context \(raw.name(for: callout) ?? "0") is not supported",
+                        "transport mode has OUTBOUND_NEGOTIATE_DISCOVER, INBOUND_PERSIST_CONNECTION_SECURITY, or none")
+                case (nil, _):
+                    throw unsupported("its callout is not built in", "the datapath of this version asks built-in callouts only")
+                }
+            }
+        }
+    }
+
+    func unsupported(_ what: String, _ hint: String) -> NDError {
+        NDError("policy.unsupported", "filter \(id) \"\(name)\" at \(layer.shortName): \(what)", hint: hint)
+    }
+}
