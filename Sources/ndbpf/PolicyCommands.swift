@@ -7,7 +7,7 @@ import NDTelemetry
 struct PolicyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "policy", abstract: "Check a policy and see what it means.",
-        subcommands: [Check.self, Show.self])
+        subcommands: [Check.self, Show.self, Diff.self])
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -40,17 +40,33 @@ struct PolicyCommand: ParsableCommand {
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "The filters that a policy stands for, with layers, weights, callouts and GUIDs.")
+            abstract: "The policy in the full WFP form, which reads back as the same policy.")
         @OptionGroup var options: GlobalOptions
         @Argument(help: "The policy file.") var file: String
+
+        @Flag(help: "A listing in the words of the WFP documentation, with layers, weights, callouts and GUIDs.")
+        var expanded = false
 
         func run() throws {
             let policy = try Policy.load(path: file)
             if options.json {
                 print(try JSONOutput.text("policy", policy.expanded))
             } else {
-                print(policy.expanded.listing)
+                print(expanded ? policy.expanded.listing : policy.wfpText, terminator: "")
             }
+        }
+    }
+
+    struct Diff: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "What changes from one policy to another: filters, contexts, sublayers, callouts and settings.")
+        @OptionGroup var options: GlobalOptions
+        @Argument(help: "The policy as it is.") var old: String
+        @Argument(help: "The policy as it shall be.") var new: String
+
+        func run() throws {
+            let difference = PolicyDifference(from: try Policy.load(path: old), to: try Policy.load(path: new))
+            print(options.json ? try JSONOutput.text("difference", difference) + "\n" : difference.text, terminator: "")
         }
     }
 }

@@ -171,7 +171,7 @@ struct ClassifierTests {
         let some = Examples.policy(.boundary) {
             $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: ports, remotePorts: ports, direction: .outbound)]
         }
-        #expect(try some.compiled().classifier.filters(.outboundTransport, .v4).count == 4)
+        #expect(try some.compiled().classifier.filters(.outboundTransport, .v4).count == 3)
         let rules = (1...16385).map { Rule(id: $0, layer: .outboundTransport, action: .permit, family: .v6) }
         do {
             _ = try CompiledPolicy(filters: rules.rangeFilters).image(generation: 1)

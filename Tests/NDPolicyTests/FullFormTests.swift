@@ -163,4 +163,49 @@ struct FullFormTests {
         }
         #expect(try Policy.parse(text, file: "x").expanded.filters.count == 2000)
     }
+
+    @Test("Filters that offer AuthIP alone are refused, since nothing of what is written would be offered")
+    func authIPOnly() {
+        let text = "version: 1\n" + Self.auth + """
+            provider-contexts: [ { name: mm, type: IPSEC_AUTHIP_MM_CONTEXT, proposals: [aes256-sha256-ecp256] } ]
+            filters:
+              - { name: main mode, layer: IKEEXT_V4, action: PERMIT, provider-context: mm }
+            """
+        #expect(
+            MalformedTests.report(text) == """
+                p.yaml:4:1: at IKEEXT only AuthIP is offered, which this version can't negotiate yet
+                  fix: add an IPSEC_IKE_MM_CONTEXT and a filter that names it
+                """)
+    }
+
+    @Test("Random damage to a policy in full form gives errors or a policy, never a trap")
+    func damage() {
+        var random = Seeded(13)
+        let original = Array(Self.example.utf8)
+        let marks: [UInt8] = Array("[]{}:,-#!|>'\"%@` \n\t0129/.xfV".utf8) + [0, 0xff, 0xc3]
+        var accepted = 0
+        for _ in 0..<1500 {
+            var bytes = original
+            for _ in 0..<Int.random(in: 1...3, using: &random) {
+                let at = Int.random(in: 0..<bytes.count, using: &random)
+                let mark = marks.randomElement(using: &random) ?? 0
+                switch Int.random(in: 0..<3, using: &random) {
+                case 0: bytes[at] = mark
+                case 1: bytes.remove(at: at)
+                default: bytes.insert(mark, at: at)
+                }
+            }
+            do {
+                let policy = try Policy.parse(String(decoding: bytes, as: UTF8.self), file: "x")
+                accepted += 1
+                // What was taken can be written, read back, asked and compiled.
+                #expect(try Policy.parse(policy.wfpText, file: "y").expanded == policy.expanded)
+                _ = policy.expanded.classify(.outboundTransport, World.tcp(.syn))
+                do { _ = try policy.expanded.rangeFilters { _ in 2 } } catch { #expect(error.code == "policy.unsupported") }
+            } catch {
+                #expect(!error.errors.isEmpty && error.errors.allSatisfy { $0.code.hasPrefix("policy.") })
+            }
+        }
+        #expect(accepted > 10)
+    }
 }

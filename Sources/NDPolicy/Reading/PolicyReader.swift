@@ -48,7 +48,18 @@ struct PolicyReader {
         }
         if ObjectReader.keys.contains(where: { top.has($0) }) {
             policy.objects = ObjectReader(findings, base: policy.scenarioFilters).read(top)
-            if policy.scenario == nil { policy.takeProposals() }
+            if policy.scenario == nil {
+                for (layer, kind) in [(Layer.Kind.ikeext, ProviderContext.Kind.ikeMainMode), (.ipsec, .ikeQuickModeTransport)] {
+                    let offered = policy.objects.filters.filter { $0.layer.kind == layer }.compactMap { policy.objects.context(of: $0) }
+                        .filter { $0.kind.layer == layer }
+                    guard !offered.isEmpty, !offered.contains(where: { $0.kind == kind }) else { continue }
+                    findings.add(
+                        "unsupported", at: top.place("filters"),
+                        "at \(layer.rawValue) only AuthIP is offered, which this version can't negotiate yet",
+                        fix: "add an \(kind.rawValue) and a filter that names it")
+                }
+                policy.takeProposals()
+            }
         }
         policy.preSharedKeys = preSharedKeys(top)
         policy.discovery = discovery(top)
