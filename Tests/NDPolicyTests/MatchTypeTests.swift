@@ -3,7 +3,7 @@ import NDPolicy
 import Testing
 
 @Suite("Every match type as ranges")
-struct RangeFilterTests {
+struct MatchTypeTests {
     private static let interfaces: [String: UInt32] = ["eth0": 2, "eth1": 3]
 
     private static func ranges(_ conditions: [Condition], _ family: IPFamily = .v4, _ kind: Layer.Kind = .outboundTransport) throws -> [PacketField: [ClosedRange<UInt128>]] {
