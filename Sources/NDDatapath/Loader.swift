@@ -55,7 +55,7 @@ public enum Loader {
         var record = LoadRecord()
         record.loadedAt = ISO8601DateFormatter().string(from: Date())
         do {
-            try pinPrograms(instance, options)
+            try pinPrograms(instance, options, ethernet: Set(indexes.map(\.2)))
             let datapath = try Datapath(instance)
             try datapath.commit(policy)
             try LocalAddresses.synchronize(datapath, protected: options.interfaces)
@@ -171,7 +171,9 @@ public enum Loader {
 
     // MARK: -
 
-    private static func pinPrograms(_ instance: Instance, _ options: LoadOptions) throws {
+    /// Programs for links with an Ethernet header, without one, or both: a verifier takes its time over
+    /// each (seconds on an emulated 6.1).
+    private static func pinPrograms(_ instance: Instance, _ options: LoadOptions, ethernet: Set<Bool>) throws {
         var size = 0
         let image = nd_object_tc(&size)
         guard let object = nd_bpf_open(image, size, "nd_tc") else {
@@ -182,6 +184,12 @@ public enum Loader {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__set_max_entries(map, entries) == 0
             else { throw NDError("load.object", "the BPF object has no map \(name)") }
+        }
+        let programs = Datapath.programNames.filter { name in
+            name == "nd_nd0_ingress" || ethernet.contains(!name.hasSuffix("_l3"))
+        }
+        for name in Datapath.programNames where !programs.contains(name) {
+            if let program = bpf_object__find_program_by_name(object, name) { bpf_program__set_autoload(program, false) }
         }
         let loaded = bpf_object__load(object)
         guard loaded == 0 else {
@@ -207,7 +215,7 @@ public enum Loader {
                 bpf_map__pin(map, instance.mapPin(name)) == 0
             else { throw NDError("load.pin", "can't pin map \(name): \(String(cString: nd_bpf_log()))") }
         }
-        for name in Datapath.programNames {
+        for name in programs {
             guard let program = bpf_object__find_program_by_name(object, name),
                 bpf_program__pin(program, instance.mapPin("prog_\(name)")) == 0
             else { throw NDError("load.pin", "can't pin program \(name): \(String(cString: nd_bpf_log()))") }

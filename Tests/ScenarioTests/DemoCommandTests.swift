@@ -37,7 +37,7 @@ struct DemoCommandTests {
                 steps:
                   - capture: { on: alpha, as: wire }
                   - ping: { from: alpha, to: beta, count: 2 }
-                  - packets: { claim: echo requests leave, in: wire, where: { kind: icmp, protocol: icmp, direction: out }, count: "\(count)" }
+                  - packets: { claim: echo requests leave, in: wire, where: { kind: icmp, protocol: icmp, direction: out, to: beta }, count: "\(count)" }
                 """)
             defer { try? FileManager.default.removeItem(atPath: path) }
             return try demo("--engine", "user", "--json", "--scenario", path)

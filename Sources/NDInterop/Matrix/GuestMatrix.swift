@@ -11,7 +11,7 @@ public struct GuestMatrix: Sendable {
     public var binaries: String
     public var engine: String
     public var only: [String] = []
-    public var timeoutSeconds = 600
+    public var timeoutSeconds = 1200
 
     public init(source: String, binaries: String, engine: String) {
         self.source = source
