@@ -216,7 +216,7 @@ public final class Daemon: Service, @unchecked Sendable {
 
         let reports = Reports(
             options: options, policy: policy, interfaces: interfaces, idle: idle, tcpIdle: tcpIdle,
-            generation: generation, started: started, link: link, engineReason: choice.reason,
+            started: started, link: link, engineReason: choice.reason,
             encapsulation: choice.wantsUDP ? "udp" : "native", control: control)
         let controlSocket = try await ControlServer.start(
             group: serving, path: options.instance.controlSocket,

@@ -17,12 +17,14 @@ struct Reports: @unchecked Sendable {
     let interfaces: [String]
     let idle: UInt64
     let tcpIdle: UInt64
-    let generation: UInt32
     let started: Date
     let link: EngineLink
     let engineReason: String
     let encapsulation: String
     let control: ControlPlane
+
+    /// `policy apply` makes new ones without us.
+    private var generation: UInt32 { (try? control.datapath.currentPolicy()?.generation).flatMap { $0 } ?? 0 }
 
     func answer(_ request: ControlRequest) -> EventLoopFuture<ControlAnswer> {
         control.loop.submit {

@@ -159,6 +159,15 @@ public final class Lab: @unchecked Sendable {
         try Self.inside("/run/netns/\(router)") {
             try "1".write(toFile: "/proc/sys/net/ipv4/ip_forward", atomically: false, encoding: .utf8)
         }
+        // The kernel tells a bridge of its ports' carriers up to a second late; an ARP request lost there
+        // costs a connection another second.
+        for host in hosts where nat.hosts.contains(host.name) {
+            var tries = 0
+            while try Shell.capture(["ip", "netns", "exec", host.namespace, "ping", "-c", "1", "-W", "1", "192.168.77.254"]).status != 0 {
+                tries += 1
+                guard tries < 10 else { throw NDError("lab.nat", "\(host.name) can't reach the NAT") }
+            }
+        }
     }
 
     /// Commands of `ip`, in a namespace when one is named.
@@ -196,13 +205,15 @@ public final class Lab: @unchecked Sendable {
         return try result.get()
     }
 
+    public func policyFile(_ host: Host) -> String { "\(directory)/\(host.name).yaml" }
+
     /// Starts `ndbpf run` for a host and waits until it answers.
     @discardableResult
     public func startDaemon(
         _ host: Host, policy: String, binary: String = Lab.ownBinary, arguments: [String] = [],
         keyLog: Bool = false, readyWithin seconds: Double = 20
     ) throws -> DaemonProcess {
-        let file = "\(directory)/\(host.name).yaml"
+        let file = policyFile(host)
         try policy.write(toFile: file, atomically: true, encoding: .utf8)
         let daemon = try DaemonProcess(
             host: host, binary: binary, log: "\(directory)/\(host.name).log",

@@ -1,13 +1,15 @@
 import ArgumentParser
 import Foundation
+import Glibc
 import NDCore
+import NDDatapath
 import NDPolicy
 import NDTelemetry
 
 struct PolicyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "policy", abstract: "Check a policy and see what it means.",
-        subcommands: [Check.self, Show.self, Diff.self])
+        commandName: "policy", abstract: "Check a policy, see what it means, put its filters in force.",
+        subcommands: [Check.self, Show.self, Diff.self, Apply.self])
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -67,6 +69,56 @@ struct PolicyCommand: ParsableCommand {
         func run() throws {
             let difference = PolicyDifference(from: try Policy.load(path: old), to: try Policy.load(path: new))
             print(options.json ? try JSONOutput.text("difference", difference) + "\n" : difference.text, terminator: "")
+        }
+    }
+
+    struct Apply: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Put a policy's filters in force where ndbpf is loaded: all of them at once, or nothing.",
+            discussion:
+                "Every packet sees either the old filters or the new ones; connections go on. Everything but filters is read when the daemon starts: where it differs the policy is refused.")
+        @OptionGroup var options: GlobalOptions
+        @Argument(help: "The policy file.") var file: String
+
+        struct Result: Encodable {
+            var file: String
+            var generation: UInt32
+            var filters: Int
+            var milliseconds: Double
+        }
+
+        func run() throws {
+            let instance = try Instance(options.instance)
+            guard instance.isLoaded, let record = LoadRecord.read(instance), let loaded = record.policyFile else {
+                throw NDError(
+                    "instance.not-loaded", "instance '\(instance.name)' is not loaded",
+                    hint: "ndbpf run --policy \(file); nothing was changed")
+            }
+            let policy = try Policy.load(path: file)
+            let settings = policy.settings(otherThan: try Policy.load(path: loaded))
+            guard settings.isEmpty else {
+                throw NDError(
+                    "policy.settings",
+                    "\(file) differs from \(loaded), which the daemon runs with, in \(settings.joined(separator: ", ")): only filters can be changed while it runs",
+                    hint: "restart the daemon with it; nothing was changed")
+            }
+            let compiled = try policy.compiled { name in
+                let index = if_nametoindex(name)
+                return index == 0 ? nil : index
+            }
+            let datapath = try Datapath(instance)
+            let generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
+            let began = Instant.now()
+            try datapath.commit(try compiled.image(generation: generation))
+            let result = Result(
+                file: file, generation: generation, filters: compiled.filters.count,
+                milliseconds: Instant.now().since(began).milliseconds)
+            if options.json {
+                print(try JSONOutput.text("applied", result))
+            } else {
+                print("\(file): \(result.filters) filters in force, generation \(generation), after \((result.milliseconds * 10).rounded() / 10) ms")
+                if file != loaded { print("the daemon reads \(loaded) when it starts: make it the same before then") }
+            }
         }
     }
 }

@@ -61,6 +61,9 @@ struct Matrix: ParsableCommand {
     @Option(help: "Where captures, keys, logs and results are kept.")
     var results = "/tmp/ndbpf-interop"
 
+    @Flag(help: "Run nothing: read what an earlier run left in --results.")
+    var again = false
+
     @Option(help: "Write the table to this file instead of printing it.")
     var markdown: String?
 
@@ -70,7 +73,8 @@ struct Matrix: ParsableCommand {
         let binaries = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent().path
         var matrix = GuestMatrix(source: source, binaries: binaries, engine: engine)
         matrix.only = only
-        let found = try matrix.run(kernel.isEmpty ? GuestMatrix.kernels : kernel, results: results)
+        let kernels = kernel.isEmpty ? GuestMatrix.kernels : kernel
+        let found = again ? try kernels.map { try GuestMatrix.kept("\(results)/\($0)") } : try matrix.run(kernels, results: results)
         let table = InteropTable.markdown(found)
         if let markdown {
             try table.write(toFile: markdown, atomically: true, encoding: .utf8)

@@ -66,12 +66,21 @@ public struct GuestMatrix: Sendable {
             "--copy", "\(binaries)/ndbpf", "--copy", "\(binaries)/ndinterop", series, "--", command.joined(separator: " "),
         ])
         try? output.text.write(toFile: "\(results)/output.txt", atomically: true, encoding: .utf8)
-        guard let data = FileManager.default.contents(atPath: old) else {
+        guard FileManager.default.fileExists(atPath: old) else {
             throw NDError(
                 "interop.guest", "the guest with Linux \(series) gave no result", context: String(output.text.suffix(3000)),
                 hint: "see \(results)")
         }
-        return try Self.witnessed(try JSONDecoder().decode(MatrixResult.self, from: data), results: results)
+        return try Self.kept(results)
+    }
+
+    /// What a run left in its folder, seen by tshark.
+    public static func kept(_ results: String) throws -> MatrixResult {
+        let file = "\(results)/\(MatrixRun.resultFile)"
+        guard let data = FileManager.default.contents(atPath: file) else {
+            throw NDError("interop.results", "\(file) can't be read", hint: "name the folder of a finished run")
+        }
+        return try witnessed(try JSONDecoder().decode(MatrixResult.self, from: data), results: results)
     }
 
     /// Fills in how much tshark decrypted.

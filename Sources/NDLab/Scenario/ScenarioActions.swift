@@ -120,16 +120,18 @@ extension ScenarioRun {
     func perform(_ command: Step.Command, _ claim: String?) throws {
         let host = try lab.host(command.on)
         var words: [String]
+        let policy = lab.policyFile(host)
         if command.ndbpf {
-            words = [Lab.ownBinary] + command.text.split(separator: " ").map(String.init)
+            words = [Lab.ownBinary] + command.text.replacing("$policy", with: policy).split(separator: " ").map(String.init)
             words += ["--instance", host.instance, "--netns", host.namespacePath]
             if command.finds != nil { words.append("--json") }
         } else {
             words = ["ip", "netns", "exec", host.namespace, "sh", "-c", command.text]
         }
         // A command names the hosts by $alpha, $beta: their addresses of this run's family.
-        let addresses = Dictionary(uniqueKeysWithValues: lab.hosts.map { ($0.name, $0.address(family).description) })
-        let output = try Shell.capture(words, environment: addresses)
+        var names = Dictionary(uniqueKeysWithValues: lab.hosts.map { ($0.name, $0.address(family).description) })
+        names["policy"] = policy
+        let output = try Shell.capture(words, environment: names)
         guard Int(output.status) == command.status else {
             throw NDError("scenario.command", "`\(command.text)` ended with \(output.status), not \(command.status)", context: output.text)
         }
