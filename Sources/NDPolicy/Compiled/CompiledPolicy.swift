@@ -67,8 +67,6 @@ extension Policy {
     }
 
     /// What ESP adds to a packet at most with any suite that may be negotiated, UDP encapsulation
-    /// (RFC 3948: 8 bytes) included.
-    public var espOverhead: Int {
-        (keying.quickMode.map(\.overhead).max() ?? 0) + (engine.encapsulation == .native ? 0 : 8)
-    }
+    /// (RFC 3948: 8 bytes) included: a NAT asks for it whatever the policy prefers.
+    public var espOverhead: Int { (keying.quickMode.map(\.overhead).max() ?? 0) + 8 }
 }
