@@ -78,6 +78,11 @@ import Testing
         #expect(server.machine.counters[.limit] > 0)
         let spi = try #require(a.engine.outbound)
         #expect(server.engine.pairs[spi] != nil)
+        // A second pair is wanted with the first one: not under the other's main mode, which is newer.
+        let whole = PeerKey(local: server.address, remote: outside).fragments
+        net.apply(server, server.machine.negotiate(whole, now: net.now))
+        net.run(for: .seconds(1))
+        #expect(a.established.count == 2 && c.established.isEmpty)
         // When the first has gone, the second may come.
         net.apply(a, a.machine.delete(a.peer(server), reason: .administrative, now: net.now))
         net.run(for: .seconds(1))

@@ -49,7 +49,11 @@ extension KeyingMachine {
     mutating func proceed(_ peer: PeerKey) {
         guard negotiations[peer] != nil else { return }
         let addresses = AddressPair(peer)
-        if let mode = usableMainMode(addresses) { return startQuickMode(peer, mode, reused: true) }
+        // More for a host that shares its address: not with another one behind it.
+        let client = (peers[addresses]?.pairs ?? []).compactMap { pairs[$0] }.last {
+            $0.confirmed && !$0.peer.isForFragments
+        }?.client
+        if let mode = usableMainMode(addresses, client) { return startQuickMode(peer, mode, reused: true) }
         let own = (peers[addresses]?.mainModes ?? []).first {
             guard let mode = mainModeRecords[$0] else { return false }
             return mode.role == .initiator && mode.isNegotiating
