@@ -22,30 +22,15 @@ public final class FirstPacketCost {
             throw NDError("bench.address", "bad address")
         }
         (self.local, self.remote) = (local, remote)
-        var state = nd_state()
-        state.abi = ND_ABI_VERSION
-        state.epoch = 7
-        state.mtu = 1500
-        try BPFMap<UInt32, nd_state>(descriptor: try tc.map("nd_state"), name: "nd_state").update(0, state)
-        try BPFMap<nd_addr, UInt32>(descriptor: try tc.map("nd_local"), name: "nd_local")
-            .update(nd_addr(local), ND_LOCAL_UNICAST)
-        // Nothing to ask of the peer: no event is part of the cost.
-        var peer = nd_peer()
-        peer.state = ND_PEER_CLEAR.rawValue
-        peer.clear_until = UInt64.max / 2
-        try BPFMap<nd_peer_key, nd_peer>(descriptor: try tc.map("nd_peers"), name: "nd_peers")
-            .update(nd_peer_key(PeerKey(local: local, remote: remote)), peer)
+        try tc.prepare(local: local, peer: PeerKey(local: local, remote: remote))
     }
 
-    public func commit(_ policy: PolicyImage) throws {
-        try PolicySlot.commit(
-            policy, to: BPFMap(descriptor: try tc.map("nd_policies"), name: "nd_policies"), typesOf: try tc.map("nd_state"))
-    }
+    public func commit(_ policy: PolicyImage) throws { try tc.commit(policy) }
 
     /// Median of runs of one packet each: what the clock and the empty program take.
     public func empty(packets: Int = 2000) throws -> Double {
         let program = try reference.program("nd_empty"), frame = ProgramCost.frame(from: local, 1, to: remote, 443)
-        return try median((0..<packets).map { _ in try run(program, frame, repeats: 1) })
+        return try median((0..<packets).map { _ in try LoadedProgram.run(program, "nd_empty", frame, repeats: 1) })
     }
 
     /// Median over packets of flows that nobody has seen.
@@ -57,24 +42,13 @@ public final class FirstPacketCost {
                 let frame = ProgramCost.frame(
                     from: local, UInt16(truncatingIfNeeded: 10_000 + flows % 50_000), to: remote,
                     UInt16(truncatingIfNeeded: 40_000 + flows / 50_000))
-                return try run(program, frame, repeats: 1)
+                return try LoadedProgram.run(program, "nd_egress", frame, repeats: 1)
             })
     }
 
     public func established(repeats: UInt32 = 200_000) throws -> Double {
-        try run(try tc.program("nd_egress"), ProgramCost.frame(from: local, 9, to: remote, 443), repeats: repeats)
-    }
-
-    private func run(_ program: Int32, _ frame: [UInt8], repeats: UInt32) throws -> Double {
-        var verdict: UInt32 = 0
-        var nanoseconds: UInt32 = 0
-        let error = nd_bpf_test_run(
-            program, frame, UInt32(frame.count), nil, nil, 0, 0, repeats, &verdict, &nanoseconds)
-        guard error == 0 else { throw NDError("bench.run", "BPF_PROG_TEST_RUN: \(String(cString: strerror(-error)))") }
-        guard Int32(bitPattern: verdict) == -1 else {
-            throw NDError("bench.verdict", "the program answered \(Int32(bitPattern: verdict)) for a clear packet")
-        }
-        return Double(nanoseconds)
+        try LoadedProgram.run(
+            try tc.program("nd_egress"), "nd_egress", ProgramCost.frame(from: local, 9, to: remote, 443), repeats: repeats)
     }
 
     private func median(_ values: [Double]) -> Double {

@@ -1,6 +1,7 @@
 import CLibbpf
 import CNDABI
 import Glibc
+import NDABI
 import NDCore
 
 /// A copy of an object in the kernel: no pins, nothing attached.
@@ -38,5 +39,39 @@ final class LoadedProgram {
             throw NDError("bench.object", "no program \(name)")
         }
         return bpf_program__fd(program)
+    }
+
+    /// What a benchmark's packets meet: a local address, and a peer of which nothing is to be asked, so that no
+    /// event is part of the cost.
+    func prepare(local: IPAddress, peer key: PeerKey) throws {
+        var state = nd_state()
+        state.abi = ND_ABI_VERSION
+        state.epoch = 7
+        state.mtu = 1500
+        try BPFMap<UInt32, nd_state>(descriptor: try map("nd_state"), name: "nd_state").update(0, state)
+        try BPFMap<nd_addr, UInt32>(descriptor: try map("nd_local"), name: "nd_local")
+            .update(nd_addr(local), ND_LOCAL_UNICAST)
+        var peer = nd_peer()
+        peer.state = ND_PEER_CLEAR.rawValue
+        peer.clear_until = UInt64.max / 2
+        try BPFMap<nd_peer_key, nd_peer>(descriptor: try map("nd_peers"), name: "nd_peers").update(nd_peer_key(key), peer)
+    }
+
+    func commit(_ policy: PolicyImage) throws {
+        try PolicySlot.commit(
+            policy, to: BPFMap(descriptor: try map("nd_policies"), name: "nd_policies"), typesOf: try map("nd_state"))
+    }
+
+    /// Nanoseconds that a clear packet takes, which the program must let pass.
+    static func run(_ program: Int32, _ name: String, _ frame: [UInt8], repeats: UInt32) throws -> Double {
+        var verdict: UInt32 = 0
+        var nanoseconds: UInt32 = 0
+        let error = nd_bpf_test_run(
+            program, frame, UInt32(frame.count), nil, nil, 0, 0, repeats, &verdict, &nanoseconds)
+        guard error == 0 else { throw NDError("bench.run", "BPF_PROG_TEST_RUN: \(String(cString: strerror(-error)))") }
+        guard Int32(bitPattern: verdict) == -1 else {
+            throw NDError("bench.verdict", "\(name) answered \(Int32(bitPattern: verdict)) for a clear packet")
+        }
+        return Double(nanoseconds)
     }
 }

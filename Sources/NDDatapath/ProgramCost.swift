@@ -20,22 +20,9 @@ public struct ProgramCost: Sendable {
         guard let local = IPAddress("10.66.0.1"), let remote = IPAddress("10.66.0.2") else {
             throw NDError("bench.address", "bad address")
         }
-        try PolicySlot.commit(
-            policy, to: BPFMap(descriptor: try tc.map("nd_policies"), name: "nd_policies"),
-            typesOf: try tc.map("nd_state"))
-        var state = nd_state()
-        state.abi = ND_ABI_VERSION
-        state.epoch = 7
-        state.mtu = 1500
-        try BPFMap<UInt32, nd_state>(descriptor: try tc.map("nd_state"), name: "nd_state").update(0, state)
-        try BPFMap<nd_addr, UInt32>(descriptor: try tc.map("nd_local"), name: "nd_local")
-            .update(nd_addr(local), ND_LOCAL_UNICAST)
+        try tc.commit(policy)
         let key = FlowKey(local: Endpoint(local, 40_000), remote: Endpoint(remote, 443), proto: IPProtocol.tcp)
-        var peer = nd_peer()
-        peer.state = ND_PEER_CLEAR.rawValue
-        peer.clear_until = UInt64.max / 2
-        try BPFMap<nd_peer_key, nd_peer>(descriptor: try tc.map("nd_peers"), name: "nd_peers")
-            .update(nd_peer_key(key.peer), peer)
+        try tc.prepare(local: local, peer: key.peer)
         var flow = nd_flow()
         flow.first_seen = Instant.now().nanoseconds
         flow.last_seen = flow.first_seen
@@ -53,17 +40,7 @@ public struct ProgramCost: Sendable {
         var costs = programs.map { ProgramCost(name: $0.0, runs: []) }
         for _ in 0..<runs {
             for (index, program) in programs.enumerated() {
-                var verdict: UInt32 = 0
-                var nanoseconds: UInt32 = 0
-                let error = nd_bpf_test_run(
-                    program.1, program.2, UInt32(program.2.count), nil, nil, 0, 0, repeats, &verdict, &nanoseconds)
-                guard error == 0 else {
-                    throw NDError("bench.run", "BPF_PROG_TEST_RUN: \(String(cString: strerror(-error)))")
-                }
-                guard Int32(bitPattern: verdict) == -1 else {
-                    throw NDError("bench.verdict", "\(program.0) answered \(Int32(bitPattern: verdict)) for a clear flow")
-                }
-                costs[index].runs.append(Double(nanoseconds))
+                costs[index].runs.append(try LoadedProgram.run(program.1, program.0, program.2, repeats: repeats))
             }
         }
         return costs

@@ -95,7 +95,7 @@ struct PolicyCommand: ParsableCommand {
                     hint: "ndbpf run --policy \(file); nothing was changed")
             }
             let policy = try Policy.load(path: file)
-            let settings = policy.settings(otherThan: try Policy.load(path: loaded))
+            let settings = policy.readAtStart(otherThan: try Policy.load(path: loaded))
             guard settings.isEmpty else {
                 throw NDError(
                     "policy.settings",

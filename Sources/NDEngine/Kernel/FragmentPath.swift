@@ -178,8 +178,13 @@ final class FragmentPath: @unchecked Sendable {
         let key: Reassembly.Key
         let range: Range<Int>
         let place: (offset: Int, more: Bool)
-        let ttl: UInt8
-        let tos: UInt8
+        var (ttl, tos): (UInt8, UInt8) = (0, 0)
+        func whole(_ from: IPAddress, _ to: IPAddress, _ proto: UInt8, _ payload: [UInt8]) {
+            deliver(
+                Datagram(
+                    peer: PeerKey(local: from, remote: to).fragments, proto: proto, ttl: ttl, tos: tos, payload: payload,
+                    since: .now()))
+        }
         if packet[0] >> 4 == 4 {
             let header = Int(packet[0] & 15) * 4
             let total = min(Int(be16(2)), packet.count)
@@ -190,12 +195,7 @@ final class FragmentPath: @unchecked Sendable {
             place = (Int(be16(6) & 0x1fff) * 8, be16(6) & 0x2000 != 0)
             range = header..<total
             (ttl, tos) = (packet[8], packet[1])
-            guard be16(6) & 0x3fff != 0 else {
-                return deliver(
-                    Datagram(
-                        peer: PeerKey(local: from, remote: to).fragments, proto: packet[9], ttl: ttl, tos: tos,
-                        payload: Array(packet[header..<total]), since: .now()))
-            }
+            guard be16(6) & 0x3fff != 0 else { return whole(from, to, packet[9], Array(packet[header..<total])) }
         } else {
             // What stands between the IPv6 header and the fragment or transport header can't be said to
             // the socket; nobody sends it.
@@ -206,12 +206,7 @@ final class FragmentPath: @unchecked Sendable {
                 let to = IPAddress(bytes: packet[24..<40]), isFragment || ![0, 43, 60].contains(packet[6])
             else { return drop(ND_DROP_FRAGMENT) }
             (ttl, tos) = (packet[7], packet[0] << 4 | packet[1] >> 4)
-            guard isFragment else {
-                return deliver(
-                    Datagram(
-                        peer: PeerKey(local: from, remote: to).fragments, proto: packet[6], ttl: ttl, tos: tos,
-                        payload: Array(packet[start..<end]), since: .now()))
-            }
+            guard isFragment else { return whole(from, to, packet[6], Array(packet[start..<end])) }
             let id = UInt32(be16(44)) << 16 | UInt32(be16(46))
             key = Reassembly.Key(source: from, destination: to, identification: id, proto: packet[40])
             place = (Int(be16(42) & 0xfff8), be16(42) & 1 != 0)
@@ -223,10 +218,7 @@ final class FragmentPath: @unchecked Sendable {
         case .waiting: return
         case .refused: drop(ND_DROP_FRAGMENT)
         case .full: drop(ND_DROP_REASSEMBLY_FULL)
-        case .whole(let payload):
-            let peer = PeerKey(local: key.source, remote: key.destination).fragments
-            deliver(
-                Datagram(peer: peer, proto: key.proto, ttl: ttl, tos: tos, payload: payload, since: .now()))
+        case .whole(let payload): whole(key.source, key.destination, key.proto, payload)
         }
     }
 

@@ -5,6 +5,16 @@ import Synchronization
 /// what is inside, so an answer goes to the host whose SA brought the question (RFC 3948 §5.2). A flow
 /// that a host uses is its own: another one with the same ports is refused until it has been idle.
 final class ClientFlows: Sendable {
+    /// The flow of a payload that travels between these addresses, by its first four bytes.
+    static func flow(
+        from source: IPAddress, to destination: IPAddress, proto: UInt8, payload: UnsafeRawBufferPointer, isOutbound: Bool
+    ) -> FlowKey {
+        let hasPorts = (proto == IPProtocol.tcp || proto == IPProtocol.udp) && payload.count >= 4
+        func port(_ at: Int) -> UInt16 { hasPorts ? UInt16(payload[at]) << 8 | UInt16(payload[at + 1]) : 0 }
+        let (from, to) = (Endpoint(source, port(0)), Endpoint(destination, port(2)))
+        return isOutbound ? FlowKey(local: from, remote: to, proto: proto) : FlowKey(local: to, remote: from, proto: proto)
+    }
+
     static let most = 65_536
     /// Of a host that goes without a word, its flows are free again after this.
     static let idle = Span.seconds(600)

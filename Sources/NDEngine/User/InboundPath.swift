@@ -117,11 +117,9 @@ final class InboundPath {
     }
 
     private func flow(_ data: UnsafeMutableRawPointer, _ length: Int, _ proto: UInt8, _ sa: InboundSA) -> FlowKey {
-        let hasPorts = [IPProtocol.tcp, IPProtocol.udp].contains(proto) && length >= 4
-        let p = UnsafeRawPointer(data)
-        return FlowKey(
-            local: Endpoint(sa.sa.peer.local, hasPorts ? p.be16(2) : 0),
-            remote: Endpoint(sa.sa.peer.remote, hasPorts ? p.be16(0) : 0), proto: proto)
+        ClientFlows.flow(
+            from: sa.sa.peer.remote, to: sa.sa.peer.local, proto: proto,
+            payload: UnsafeRawBufferPointer(start: data, count: length), isOutbound: false)
     }
 
     private func flush() {

@@ -119,19 +119,10 @@ final class OutboundPath {
         case .full:
             counters.drop(ND_DROP_REASSEMBLY_FULL)
         case .whole(let bytes):
-            guard var sa = lookup(key.source, key.destination) else {
+            let found = bytes.withUnsafeBytes { lookup(key.source, key.destination, proto: key.proto, payload: $0) }
+            guard let sa = found else {
                 counters.drop(ND_DROP_NO_SA)
                 return
-            }
-            if sa.sa.sharesAddress {
-                func port(_ at: Int) -> UInt16 {
-                    [IPProtocol.tcp, IPProtocol.udp].contains(key.proto) && bytes.count >= at + 2
-                        ? UInt16(bytes[at]) << 8 | UInt16(bytes[at + 1]) : 0
-                }
-                let flow = FlowKey(
-                    local: Endpoint(key.source, port(0)), remote: Endpoint(key.destination, port(2)), proto: key.proto)
-                guard let own = client(flow) else { return counters.drop(ND_DROP_NO_SA) }
-                sa = own
             }
             bytes.withUnsafeBytes { raw in
                 guard let base = raw.baseAddress, let at = place(sa, payload: raw.count) else { return }
@@ -158,10 +149,15 @@ final class OutboundPath {
         return cachedSA
     }
 
-    /// The SA of the host that this flow belongs to; with a single one behind the address its.
-    private func client(_ flow: FlowKey) -> OutboundSA? {
-        let owner = table.flows.owner(flow, now: .now())
-        return table.outbound(local: flow.local.address, remote: flow.remote.address, port: owner)
+    /// Where several hosts have the address: the SA of the one that the flow belongs to, with a single one
+    /// behind it its.
+    private func lookup(
+        _ local: IPAddress, _ remote: IPAddress, proto: UInt8, payload: UnsafeRawBufferPointer
+    ) -> OutboundSA? {
+        guard let sa = lookup(local, remote) else { return nil }
+        guard sa.sa.sharesAddress else { return sa }
+        let flow = ClientFlows.flow(from: local, to: remote, proto: proto, payload: payload, isOutbound: true)
+        return table.outbound(local: local, remote: remote, port: table.flows.owner(flow, now: .now()))
     }
 
     private func protect(
@@ -169,17 +165,10 @@ final class OutboundPath {
         remote: IPAddress, vnet: VirtioHeader, addresses: Int, addressBytes: Int
     ) {
         let p = UnsafeRawPointer(packet)
-        guard var sa = lookup(local, remote) else {
+        let payload = UnsafeRawBufferPointer(start: p + l4, count: length - l4)
+        guard let sa = lookup(local, remote, proto: proto, payload: payload) else {
             counters.drop(ND_DROP_NO_SA)
             return
-        }
-        if sa.sa.sharesAddress {
-            let hasPorts = [IPProtocol.tcp, IPProtocol.udp].contains(proto) && length >= l4 + 4
-            let flow = FlowKey(
-                local: Endpoint(local, hasPorts ? p.be16(l4) : 0), remote: Endpoint(remote, hasPorts ? p.be16(l4 + 2) : 0),
-                proto: proto)
-            guard let own = client(flow) else { return counters.drop(ND_DROP_NO_SA) }
-            sa = own
         }
         switch VirtioHeader.Segmentation(rawValue: vnet.segmentation) {
         case .tcpv4?, .tcpv6?:

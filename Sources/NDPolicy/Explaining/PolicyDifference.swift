@@ -31,12 +31,7 @@ public struct PolicyDifference: Hashable, Sendable, Encodable {
         let before = Self.filters(a)
         let after = Self.filters(b)
         changes += Self.compare("filter", before, after, \.filter.key, \.filter.name, layer: { $0.filter.layer.shortName }) { $0.details }
-        let settings: [(name: String, same: Bool)] = [
-            ("interfaces", old.interfaces == new.interfaces), ("keying", old.keying == new.keying),
-            ("authentication", old.preSharedKeys == new.preSharedKeys), ("discovery", old.discovery == new.discovery),
-            ("engine", old.engine == new.engine), ("metrics", old.metrics == new.metrics),
-        ]
-        changes += settings.filter { !$0.same }.map { Change(change: .changed, object: "settings", name: $0.name, layer: nil, details: []) }
+        changes += new.settings(otherThan: old).map { Change(change: .changed, object: "settings", name: $0, layer: nil, details: []) }
     }
 
     /// One line for each change, more where something changed in place; like `diff`'s.

@@ -1,20 +1,20 @@
-/// What of a policy is not filters: a running daemon reads it when it starts.
 extension Policy {
-    /// Keys of the settings that differ. Filters may differ freely.
+    /// Keys of what is not filters and differs.
     public func settings(otherThan other: Policy) -> [String] {
-        var keys: [String] = []
-        if interfaces != other.interfaces { keys.append("interfaces") }
-        if keying != other.keying { keys.append("keying") }
-        if preSharedKeys != other.preSharedKeys { keys.append("authentication") }
-        if discovery != other.discovery { keys.append("discovery") }
-        if engine != other.engine { keys.append("engine") }
-        if metrics != other.metrics { keys.append("metrics") }
-        // What negotiations offer, and what the daemon tells its peers of itself.
-        if scenario?.quickModeFlags != other.scenario?.quickModeFlags
-            || Set(expanded.providerContexts) != Set(other.expanded.providerContexts)
-        {
-            keys.append(scenario == other.scenario ? "provider-contexts" : "scenario")
-        }
-        return keys
+        let same: [(name: String, same: Bool)] = [
+            ("interfaces", interfaces == other.interfaces), ("keying", keying == other.keying),
+            ("authentication", preSharedKeys == other.preSharedKeys), ("discovery", discovery == other.discovery),
+            ("engine", engine == other.engine), ("metrics", metrics == other.metrics),
+        ]
+        return same.filter { !$0.same }.map(\.name)
+    }
+
+    /// Keys of what differs and is read when a daemon starts: the settings, what negotiations offer, and
+    /// what it tells its peers of itself.
+    public func readAtStart(otherThan other: Policy) -> [String] {
+        let contexts =
+            scenario?.quickModeFlags == other.scenario?.quickModeFlags
+            && Set(expanded.providerContexts) == Set(other.expanded.providerContexts)
+        return settings(otherThan: other) + (contexts ? [] : [scenario == other.scenario ? "provider-contexts" : "scenario"])
     }
 }
