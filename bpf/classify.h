@@ -7,9 +7,13 @@
 #ifndef ND_CLASSIFY_H
 #define ND_CLASSIFY_H
 
-/* What a third party's program answers about the packet (enum nd_callout_answer). */
+#include "nd_callout.h"
+
+/* What a third party's program answers about the packet (enum nd_callout_answer); PENDING: it must be
+ * asked first, and the filter again after that. */
+#define ND_CALLOUT_PENDING 0xffu
 #ifndef ND_CALLOUT
-#define ND_CALLOUT(c, number) ND_CALLOUT_UNREGISTERED
+#define ND_CALLOUT(c, filter, index) ND_CALLOUT_UNREGISTERED
 #endif
 
 /* Lowest bit of a word that has one, by a de Bruijn sequence. */
@@ -24,53 +28,52 @@ static __always_inline __u32 nd_lowest_bit(__u64 word)
 	return nd_bit_numbers[((word & -word) * 0x022fdd63cc95386dull) >> 58];
 }
 
-/* One sublayer's word joins those before it; the rules are told where RangeArbitration is defined
- * (Sources/NDPolicy/Compiled/FilterDecision.swift). Returns 1 where the matter is at its end. */
+/* One sublayer's word joins those before it; the rules are told where Arbitration is defined
+ * (Sources/NDPolicy/Filtering/Arbitration.swift). Returns 1 where nothing can change it any more. */
 static __always_inline long nd_arbitrate(struct nd_classification *c, const struct nd_filter *filter,
-					 __u32 action, __u32 context, bool veto)
+					 __u32 action, __u32 context, bool hard, bool by_program)
 {
-	bool hard = filter->flags & ND_FILTER_HARD;
+	bool block = action == ND_ACTION_BLOCK;
 	bool blocked = c->found >= 0 && (c->found & 0xff) == ND_ACTION_BLOCK;
 
-	if (action == ND_ACTION_BLOCK) {
-		if (c->hard && !veto)
-			return 0;
-		if (!blocked) {
-			c->found = ND_ACTION_BLOCK;
-			c->filter = filter->id;
-		}
-		return hard;
-	}
-	if (c->hard || blocked)
+	/* What is final gives way to a veto only. */
+	if (c->hard && (blocked || !block || !hard || !by_program))
 		return 0;
-	if (c->found < 0 || ((c->found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT)) {
-		c->found = (long)action | (long)context << 8;
+	if (c->found < 0 || blocked != block ||
+	    (!block && (c->found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT)) {
+		c->found = block ? ND_ACTION_BLOCK : (long)action | (long)context << 8;
 		c->filter = filter->id;
 	}
 	c->hard = hard;
-	return 0;
+	return block && hard;
 }
 
 static __noinline long nd_filter_says(struct nd_classification *c, __u32 index)
 {
 	struct nd_filter *filter = nd_at(c, c->says + index * sizeof(*filter));
 	__u32 action = filter->action, context = filter->context;
-	bool veto = false;
+	bool hard = filter->flags & ND_FILTER_HARD, program = false;
 
 	c->from = index + 1;
 	if (filter->kind == ND_SAYS_NOTHING)
 		return 0;
 	if (filter->kind != ND_SAYS_ACTION) {
-		__u32 answer = ND_CALLOUT(c, context);
+		__u32 answer = ND_CALLOUT(c, filter, index);
 
+		if (answer == ND_CALLOUT_PENDING) {
+			c->from = index;
+			return 1;
+		}
 		if (filter->kind == ND_SAYS_INSPECTION || answer == ND_CALLOUT_CONTINUE)
 			return 0;
+		/* Nobody there: a block filter's block. */
+		program = answer != ND_CALLOUT_UNREGISTERED;
+		hard |= answer != ND_CALLOUT_PERMIT && answer != ND_CALLOUT_BLOCK;
 		action = answer == ND_CALLOUT_PERMIT ? ND_ACTION_PERMIT : ND_ACTION_BLOCK;
 		context = 0;
-		veto = answer == ND_CALLOUT_BLOCK && (filter->flags & ND_FILTER_HARD);
 	}
 	c->from = filter->next;
-	return nd_arbitrate(c, filter, action, context, veto) || c->from >= c->filters;
+	return nd_arbitrate(c, filter, action, context, hard, program) || c->from >= c->filters;
 }
 
 /* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one. */

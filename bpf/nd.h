@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 4u
+#define ND_ABI_VERSION 5u
 
 #define ND_EVENT_PACKET_MAX 2048
 #define ND_PORT_IKE 500
@@ -40,7 +40,9 @@
 	X(TOO_BIG, "too_big", "datagram too large for ESP") \
 	X(SEND_FAILED, "send_failed", "the kernel refused to send the ESP packet") \
 	X(DELIVER_FAILED, "deliver_failed", "the kernel refused the decrypted packet") \
-	X(WRONG_ADDRESS, "wrong_address", "ESP from or to an address its SA is not for")
+	X(WRONG_ADDRESS, "wrong_address", "ESP from or to an address its SA is not for") \
+	X(CALLOUT_HEADER, "callout_header", "a callout changed the packet and did not rebuild its header") \
+	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet")
 
 /* What happened to a packet that was not dropped. */
 #define ND_PASS_KINDS(X) \
@@ -69,14 +71,19 @@
 	X(STASH, "stash", "first packet of another flow while the peer is negotiating") \
 	X(CLEAR_REPLY, "clear_reply", "the peer answered the triggering flow in clear") \
 	X(LATCHED, "latched", "a latched flow wants its peer back") \
-	X(DROP, "drop", "a packet was dropped (sampled)")
+	X(DROP, "drop", "a packet was dropped (sampled)") \
+	X(DISCARD, "discard", "dropped at STREAM, DATAGRAM_DATA or IPPACKET (every packet: the _DISCARD layers)")
 
 /* WFP layers that BPF serves (FWPM_LAYER_..._V4/V6; the family is a condition). */
 #define ND_LAYERS(X) \
 	X(OUTBOUND_TRANSPORT, "OUTBOUND_TRANSPORT", "every outbound packet") \
 	X(INBOUND_TRANSPORT, "INBOUND_TRANSPORT", "every inbound packet") \
 	X(ALE_AUTH_CONNECT, "ALE_AUTH_CONNECT", "first packet of an outbound flow") \
-	X(ALE_AUTH_RECV_ACCEPT, "ALE_AUTH_RECV_ACCEPT", "first packet of an inbound flow")
+	X(ALE_AUTH_RECV_ACCEPT, "ALE_AUTH_RECV_ACCEPT", "first packet of an inbound flow") \
+	X(STREAM, "STREAM", "TCP payload, in clear: before encryption, after decryption") \
+	X(DATAGRAM_DATA, "DATAGRAM_DATA", "payload of everything else, in clear") \
+	X(INBOUND_IPPACKET, "INBOUND_IPPACKET", "every inbound packet as it came: ESP is not decrypted yet") \
+	X(OUTBOUND_IPPACKET, "OUTBOUND_IPPACKET", "every outbound packet, finished ESP among them")
 
 #define ND_ACTIONS(X) \
 	X(PERMIT, "permit", "let it pass in clear, no negotiation") \
@@ -207,6 +214,19 @@ struct nd_peer {
  * only the kernel's engine saw: it waits too. */
 #define ND_PEER_ANSWERING 0x2u
 
+#define ND_IDENTITY_MAX 64
+
+/* How a secured peer is protected; written beside nd_peer, for those who ask: no verdict depends on it. */
+struct nd_protection {
+	__u32 spi_in;   /* host order; of the pair in use */
+	__u32 spi_out;
+	__u16 identity_length;
+	__u8 identity_type; /* ID_... of RFC 2407 */
+	__u8 in_udp;        /* ESP in UDP (RFC 3948) */
+	__u32 zero;
+	__u8 identity[ND_IDENTITY_MAX]; /* what the peer authenticated as; cut to this length */
+};
+
 struct nd_fragment {
 	__u64 seen;
 	__u32 verdict; /* enum nd_fragment_verdict */
@@ -275,9 +295,11 @@ struct nd_filter {
 enum nd_filter_kind { ND_SAYS_ACTION, ND_SAYS_PROGRAM, ND_SAYS_INSPECTION, ND_SAYS_NOTHING };
 #define ND_FILTER_HARD 0x1u          /* FWPM_FILTER_FLAG_CLEAR_ACTION_RIGHT */
 #define ND_FILTER_UNREGISTERED 0x2u  /* stands for a callout that nobody registered */
+#define ND_FILTER_CHANGES 0x4u       /* the program may change the packet: its header is looked at afterwards */
 
-/* What a registered program answers. */
-enum nd_callout_answer { ND_CALLOUT_UNREGISTERED, ND_CALLOUT_CONTINUE, ND_CALLOUT_PERMIT, ND_CALLOUT_BLOCK };
+/* Programs of third parties have numbers, half of them for each of two generations of the policy. */
+#define ND_CALLOUTS_MAX 64
+#define ND_CALLOUT_SLOTS (2 * ND_CALLOUTS_MAX)
 
 /* The first bytes of bank 0. The whole policy is one inner map behind a map-in-map slot: a commit is
  * one pointer swap. */
@@ -298,6 +320,8 @@ struct nd_policy {
 	struct nd_table tables[ND_LAYER_COUNT * 2]; /* by layer; IPv4, IPv6 */
 };
 
+/* nd_socket is attached: it, not nd0's program, sees the kernel engine's decrypted packets. */
+#define ND_STATE_AT_SOCKET 0x2u
 #define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes neither fragments nor what ESP makes too big */
 
 struct nd_state {
@@ -323,6 +347,10 @@ struct nd_stats {
 	__u64 peers_full;      /* no room for a peer: it stays clear and unnegotiated */
 	__u64 mss_clamped;
 	__u64 oversize;        /* packets that ESP would have made larger than the path */
+	__u64 callouts_asked;      /* programs of third parties that saw a packet */
+	__u64 callouts_overridden; /* blocks of packets that ALE must classify */
+	__u64 callouts_missing;    /* asked and not there: decided as if unregistered */
+	__u64 discards[ND_LAYER_COUNT]; /* packets dropped at STREAM, DATAGRAM_DATA and IPPACKET */
 };
 
 struct nd_event {
@@ -336,7 +364,9 @@ struct nd_event {
 	__u32 captured; /* bytes in packet[]; shorter than length: can't be sent again */
 	__u8 inbound;
 	__u8 fragment;
-	__u8 zero[6];
+	__u8 layer;     /* enum nd_layer, of a DISCARD */
+	__u8 zero[5];
+	__u64 filter;   /* of a DISCARD: the one that blocked */
 	__u8 packet[ND_EVENT_PACKET_MAX]; /* from the IP header on */
 };
 

@@ -20,6 +20,7 @@
 #endif
 
 #include "nd_ask.h"
+#include "nd_callout.h"
 #include "maps.h"
 #include "parse.h"
 #include "address.h"
@@ -35,10 +36,12 @@ static __always_inline __u32 nd_test_callout(__u32 number)
 		return ND_CALLOUT_PERMIT;
 	case 3:
 		return ND_CALLOUT_BLOCK;
+	case 4:
+		return ND_CALLOUT_VETO;
 	}
 	return ND_CALLOUT_UNREGISTERED;
 }
-#define ND_CALLOUT(c, number) nd_test_callout(number)
+#define ND_CALLOUT(c, filter, index) nd_test_callout((filter)->context)
 #include "classify.h"
 
 struct {

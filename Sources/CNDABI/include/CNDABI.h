@@ -3,6 +3,7 @@
 
 #include "../../../bpf/nd.h"
 #include "../../../bpf/nd_ask.h"
+#include "../../../bpf/nd_callout.h"
 
 /* Labels and meanings of nd.h's lists; NULL for a number outside the list. */
 const char *nd_drop_label(unsigned value);
