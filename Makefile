@@ -41,7 +41,7 @@ bench-deps: deps
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 
 # What the binary carries.
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
 
 bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
 	@mkdir -p bpf/build

@@ -13,7 +13,7 @@
  * asked first, and the filter again after that. */
 #define ND_CALLOUT_PENDING 0xffu
 #ifndef ND_CALLOUT
-#define ND_CALLOUT(c, filter, index) ND_CALLOUT_UNREGISTERED
+#define ND_CALLOUT(c, filter) ((c)->answer)
 #endif
 
 /* Lowest bit of a word that has one, by a de Bruijn sequence. */
@@ -28,52 +28,82 @@ static __always_inline __u32 nd_lowest_bit(__u64 word)
 	return nd_bit_numbers[((word & -word) * 0x022fdd63cc95386dull) >> 58];
 }
 
+/* What a filter's word changes: bits of nd_say's answer. */
+#define ND_SAID_TAKE 0x01u    /* it is the decision now */
+#define ND_SAID_HARD 0x02u    /* which is final, but for a veto */
+#define ND_SAID_END 0x04u     /* nothing can change it, or a program must be asked first */
+#define ND_SAID_NEXT 0x08u    /* the filter leaves the word to the sublayer's next one */
+#define ND_SAID_PENDING 0x10u
+#define ND_SAID_PERMIT 0x20u  /* the program permits: a word without work */
+#define ND_SAID_BLOCK 0x40u
+
 /* One sublayer's word joins those before it; the rules are told where Arbitration is defined
- * (Sources/NDPolicy/Filtering/Arbitration.swift). Returns 1 where nothing can change it any more. */
-static __always_inline long nd_arbitrate(struct nd_classification *c, const struct nd_filter *filter,
-					 __u32 action, __u32 context, bool hard, bool by_program)
+ * (Sources/NDPolicy/Filtering/Arbitration.swift). Not static, and numbers only: a verifier that follows each
+ * of these ways through the rest of the classification does not come to an end. */
+__noinline __u32 nd_say(__u32 kind_action_flags, __u32 answer, long found, __u32 final)
 {
-	bool block = action == ND_ACTION_BLOCK;
-	bool blocked = c->found >= 0 && (c->found & 0xff) == ND_ACTION_BLOCK;
+	__u32 kind = kind_action_flags & 0xff, action = kind_action_flags >> 8 & 0xff;
+	__u32 flags = kind_action_flags >> 16, said = 0;
+	__u32 old = final ? ND_SAID_HARD : 0;
+	bool hard = flags & ND_FILTER_HARD, program = false, block, blocked;
 
-	/* What is final gives way to a veto only. */
-	if (c->hard && (blocked || !block || !hard || !by_program))
-		return 0;
-	if (c->found < 0 || blocked != block ||
-	    (!block && (c->found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT)) {
-		c->found = block ? ND_ACTION_BLOCK : (long)action | (long)context << 8;
-		c->filter = filter->id;
-	}
-	c->hard = hard;
-	return block && hard;
-}
-
-static __noinline long nd_filter_says(struct nd_classification *c, __u32 index)
-{
-	struct nd_filter *filter = nd_at(c, c->says + index * sizeof(*filter));
-	__u32 action = filter->action, context = filter->context;
-	bool hard = filter->flags & ND_FILTER_HARD, program = false;
-
-	c->from = index + 1;
-	if (filter->kind == ND_SAYS_NOTHING)
-		return 0;
-	if (filter->kind != ND_SAYS_ACTION) {
-		__u32 answer = ND_CALLOUT(c, filter, index);
-
-		if (answer == ND_CALLOUT_PENDING) {
-			c->from = index;
-			return 1;
-		}
-		if (filter->kind == ND_SAYS_INSPECTION || answer == ND_CALLOUT_CONTINUE)
-			return 0;
+	if (kind == ND_SAYS_NOTHING)
+		return old | ND_SAID_NEXT;
+	if (kind != ND_SAYS_ACTION) {
+		if (answer == ND_CALLOUT_PENDING)
+			return old | ND_SAID_PENDING | ND_SAID_END;
+		if (kind == ND_SAYS_INSPECTION || answer == ND_CALLOUT_CONTINUE)
+			return old | ND_SAID_NEXT;
 		/* Nobody there: a block filter's block. */
 		program = answer != ND_CALLOUT_UNREGISTERED;
 		hard |= answer != ND_CALLOUT_PERMIT && answer != ND_CALLOUT_BLOCK;
 		action = answer == ND_CALLOUT_PERMIT ? ND_ACTION_PERMIT : ND_ACTION_BLOCK;
-		context = 0;
+		said = action == ND_ACTION_PERMIT ? ND_SAID_PERMIT : ND_SAID_BLOCK;
 	}
-	c->from = filter->next;
-	return nd_arbitrate(c, filter, action, context, hard, program) || c->from >= c->filters;
+	block = action == ND_ACTION_BLOCK;
+	if (block)
+		said |= ND_SAID_BLOCK;
+	blocked = found >= 0 && (found & 0xff) == ND_ACTION_BLOCK;
+	/* What is final gives way to a veto only. */
+	if (final && (blocked || !block || !hard || !program))
+		return old;
+	if (found < 0 || blocked != block ||
+	    (!block && (found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT))
+		said |= ND_SAID_TAKE;
+	if (hard)
+		said |= ND_SAID_HARD;
+	if (block && hard)
+		said |= ND_SAID_END;
+	return said;
+}
+
+/* All bits of a number where the bit is set; no branch. */
+static __always_inline __u64 nd_where(__u32 said, __u32 bit)
+{
+	return -(__u64)(said / bit & 1);
+}
+
+static __always_inline long nd_filter_says(struct nd_classification *c, __u32 index)
+{
+	struct nd_filter *filter = nd_at(c, c->says + index * sizeof(*filter));
+	__u32 said = nd_say(filter->kind | (__u32)filter->action << 8 | (__u32)filter->flags << 16,
+			    ND_CALLOUT(c, filter), c->found, c->hard);
+	__u64 take = nd_where(said, ND_SAID_TAKE), pending = nd_where(said, ND_SAID_PENDING);
+	__u64 word = filter->action | (__u64)filter->context << 8;
+
+	/* A block has no context, and a program's permit no work. */
+	word = (word & ~nd_where(said, ND_SAID_PERMIT) & ~nd_where(said, ND_SAID_BLOCK)) |
+	       (ND_ACTION_PERMIT & nd_where(said, ND_SAID_PERMIT)) |
+	       (ND_ACTION_BLOCK & nd_where(said, ND_SAID_BLOCK));
+	c->found = (c->found & ~take) | (word & take);
+	c->filter = (c->filter & ~take) | (filter->id & take);
+	c->hard = said / ND_SAID_HARD & 1;
+	c->pending = said & ND_SAID_PENDING;
+	c->answer = nd_forget(c, ND_CALLOUT_PENDING);
+	/* The next sublayer, the sublayer's next filter, or the same one again with its answer. */
+	c->from = filter->next + ((index + 1 - filter->next) & nd_where(said, ND_SAID_NEXT)) +
+		  ((index - filter->next) & pending);
+	return said / ND_SAID_END & 1;
 }
 
 /* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one. */
@@ -173,14 +203,13 @@ static __noinline void nd_rows(struct nd_classification *c, const struct nd_tabl
 #undef ND_ROW
 }
 
+/* Asks from `from` on; what was found before joins in. */
 static __always_inline void nd_ask(struct nd_classification *c, const struct nd_packet *p, __u32 layer)
 {
 	const struct nd_table *table;
 	__u32 number = layer * 2 + (p->family == 6);
 
-	c->zero = c->policy->zero;
-	c->found = -1l - (long)c->policy->zero;
-	c->from = c->hard = c->broken = c->zero;
+	c->broken = c->zero;
 	if (number >= ND_LAYER_COUNT * 2)
 		return;
 	table = &c->policy->tables[number];

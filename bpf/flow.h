@@ -85,7 +85,7 @@ static __always_inline __u8 nd_coarse_time(const struct nd_packet *p)
  * ICMP error, not the flow that it quotes: its verdict is nobody else's. */
 static __always_inline void nd_flow_cache(struct nd_flow *flow, const struct nd_packet *p)
 {
-	if (p->quoted)
+	if (p->quoted || p->uncached)
 		return;
 	flow->checked = nd_coarse_time(p);
 	flow->epoch = p->epoch;
@@ -93,7 +93,7 @@ static __always_inline void nd_flow_cache(struct nd_flow *flow, const struct nd_
 
 static __always_inline void nd_flow_cache_in(struct nd_flow *flow, const struct nd_packet *p)
 {
-	if (!p->quoted)
+	if (!p->quoted && !p->uncached)
 		flow->epoch_in = p->epoch;
 }
 
@@ -121,6 +121,7 @@ static __always_inline void nd_flow_secure(struct nd_flow *flow, const struct nd
 	}
 }
 
+#if !ND_AT_SOCKET
 /* An ICMP error that no filter exempts follows the flow that it quotes (DESIGN §3): put that
  * flow's key in place of its own. Quoted packets of ours went out, of the peer's came in. */
 static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet *p)
@@ -175,5 +176,6 @@ static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet 
 	p->key = quoted;
 	p->quoted = 1;
 }
+#endif
 
 #endif

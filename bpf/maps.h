@@ -10,6 +10,15 @@ struct {
 	__type(value, struct nd_flow);
 } nd_flows SEC(".maps");
 
+/* Beside nd_peers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct nd_peer_key);
+	__type(value, struct nd_protection);
+} nd_protections SEC(".maps");
+
 /* Not LRU: a peer that was secured must not be forgotten because of a scan. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

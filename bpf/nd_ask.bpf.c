@@ -41,7 +41,7 @@ static __always_inline __u32 nd_test_callout(__u32 number)
 	}
 	return ND_CALLOUT_UNREGISTERED;
 }
-#define ND_CALLOUT(c, filter, index) nd_test_callout((filter)->context)
+#define ND_CALLOUT(c, filter) nd_test_callout((filter)->context)
 #include "classify.h"
 
 struct {
@@ -72,7 +72,15 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.outbound = question->layer == ND_LAYER_OUTBOUND_TRANSPORT ||
 		     question->layer == ND_LAYER_ALE_AUTH_CONNECT;
 
-	struct nd_classification c = { .banks = asking->banks, .policy = asking->policy };
+	if (question->layer == ND_LAYER_STREAM || question->layer == ND_LAYER_DATAGRAM_DATA)
+		p.outbound = question->outbound;
+	else if (question->layer == ND_LAYER_OUTBOUND_IPPACKET)
+		p.outbound = 1;
+
+	struct nd_classification c = {
+		.banks = asking->banks, .policy = asking->policy, .zero = asking->policy->zero,
+	};
+	c.found = -1l - (long)c.zero;
 
 	nd_ask(&c, &p, question->layer);
 	question->found = c.found;

@@ -20,6 +20,7 @@
 #define IPPROTO_UDPLITE 136
 #endif
 
+#define ND_AT_SOCKET 0
 #include "nd.h"
 #include "maps.h"
 #include "parse.h"
@@ -31,37 +32,9 @@
 #include "peer.h"
 #include "mss.h"
 #include "fragment.h"
-
-/* A flow idle for longer goes through the whole table once, where its life is checked. */
-#define ND_FAST_IDLE (2 * ND_SECOND)
-
-static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
-{
-	/* ICMP has too many meanings under one key: an error's flow is the one it quotes, and filters
-	 * see the type. */
-	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
-	       !(p->tcp_flags & ND_TCP_SYN) &&
-	       p->now <= flow->last_seen + ND_FAST_IDLE;
-}
-
-#define ND_LOOPBACK_IFINDEX 1
-
-static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_packet *p, __u8 flags)
-{
-	p->ifindex = skb->ifindex;
-	p->flags = flags | (p->fragment ? ND_FLAG_IS_FRAGMENT : 0) |
-		   (p->ifindex == ND_LOOPBACK_IFINDEX ? ND_FLAG_IS_LOOPBACK : 0);
-}
-
-/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
-static __noinline long nd_classify(void *banks, struct nd_policy *policy, const struct nd_packet *p,
-				   __u32 layer)
-{
-	struct nd_classification c = { .banks = banks, .policy = policy };
-
-	nd_ask(&c, p, layer);
-	return c.found;
-}
+#define ND_CALLOUT_PROGRAMS nd_callouts
+#include "consult.h"
+#include "decrypted.h"
 
 /* ---- outbound ---- */
 
@@ -217,43 +190,17 @@ static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *
 	return nd_redirect(skb, p, state, policy);
 }
 
-static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
+/* After the filters: the flow and the peer. */
+static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
+				  struct nd_flow *flow, long rule)
 {
 	struct nd_state *state = nd_state_get();
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
 	struct nd_peer_key key = {};
 	struct nd_peer *peer;
-	struct nd_flow *flow;
-	long rule;
-	__u32 action;
+	__u32 action = rule & 0xff;
 
-	if (!state || !policy || nd_not_ours(p, policy))
-		return nd_out_exempt(p);
-	if (p->fragment == ND_FRAGMENT_LATER)
-		return nd_out_later_fragment(skb, p, state, policy);
-
-	nd_filters_see(skb, p, 0);
-	rule = nd_classify(banks, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
-	if (rule < 0)
-		return nd_out_exempt(p);
-	action = rule & 0xff;
-	if (action == ND_ACTION_BLOCK)
-		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
-	if (action == ND_ACTION_PERMIT &&
-	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_out_exempt(p);
-	if (nd_icmp_is_error(p))
-		nd_follow_quoted(skb, p);
-
-	flow = nd_flow_find(p, policy);
-	if (!flow) {
-		long connect = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
-
-		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
-			return nd_out_drop(skb, p, ND_DROP_BLOCKED);
-	}
-
+	if (!state)
+		return nd_out_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
 		if (!flow)
 			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
@@ -287,6 +234,53 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!p->quiet)
 		nd_clamp_syn(skb, p, policy, state);
 	return nd_out_clear(skb, p, policy, flow, &key);
+}
+
+static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	struct nd_state *state = nd_state_get();
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
+	struct nd_flow *flow;
+	long found;
+
+	if (!state || !policy)
+		return nd_out_exempt(p);
+	nd_filters_see(skb, p, 0);
+	if (nd_has_filters(policy, p, ND_LAYER_OUTBOUND_IPPACKET)) {
+		found = nd_ask_rarely(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
+		if (found >= 0)
+			return nd_out_drop(skb, p, found);
+	}
+	if (nd_not_ours(p, policy))
+		return nd_out_exempt(p);
+	if (p->fragment == ND_FRAGMENT_LATER)
+		return nd_out_later_fragment(skb, p, state, policy);
+	if (nd_has_filters(policy, p, nd_data_layer(p))) {
+		found = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
+		if (found >= 0)
+			return nd_out_drop(skb, p, found);
+	}
+
+	found = nd_decide(skb, banks, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
+	if (found < 0)
+		return nd_out_exempt(p);
+	if ((found & 0xff) == ND_ACTION_BLOCK)
+		return nd_out_drop(skb, p, nd_block_reason(found));
+	if ((found & 0xff) == ND_ACTION_PERMIT &&
+	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
+		return nd_out_exempt(p);
+	if (nd_icmp_is_error(p))
+		nd_follow_quoted(skb, p);
+
+	flow = nd_flow_find(p, policy);
+	if (!flow) {
+		long connect = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
+
+		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
+			return nd_out_drop(skb, p, nd_block_reason(connect));
+	}
+	return nd_out_flow(skb, p, policy, flow, found);
 }
 
 static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
@@ -385,16 +379,23 @@ static __always_inline bool nd_in_grace(const struct nd_packet *p, const struct 
 	return peer && flow->first_seen < peer->secured_at;
 }
 
-static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
+static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
+					struct nd_policy *policy)
 {
 	struct nd_state *state = nd_state_get();
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
 	struct nd_flow *flow;
 	__u32 action = ND_ACTION_PERSIST_SECURITY;
 	long rule;
 
-	if (!state || !policy || nd_not_ours(p, policy))
+	if (!state)
+		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
+	nd_filters_see(skb, p, 0);
+	if (nd_has_filters(policy, p, ND_LAYER_INBOUND_IPPACKET)) {
+		rule = nd_ask_rarely(skb, p, policy, ND_LAYER_INBOUND_IPPACKET);
+		if (rule >= 0)
+			return nd_in_drop(skb, p, rule);
+	}
+	if (nd_not_ours(p, policy))
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 	if (p->fragment == ND_FRAGMENT_LATER) {
 		/* It may overtake its first fragment; alone it delivers nothing, and the first
@@ -403,12 +404,11 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 			return nd_drop(skb, p, ND_DROP_FRAGMENT);
 		return nd_pass(p, ND_PASS_IN_CLEAR);
 	}
-	nd_filters_see(skb, p, 0);
-	rule = nd_classify(banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	rule = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (rule >= 0)
 		action = rule & 0xff;
 	if (action == ND_ACTION_BLOCK)
-		return nd_in_drop(skb, p, ND_DROP_BLOCKED);
+		return nd_in_drop(skb, p, nd_block_reason(rule));
 	if (action == ND_ACTION_PERMIT &&
 	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
@@ -435,10 +435,10 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!flow) {
 		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 
-		rule = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		action = rule < 0 ? ND_ACTION_PERMIT : rule & 0xff;
 		if (action == ND_ACTION_BLOCK)
-			return nd_in_drop(skb, p, ND_DROP_BLOCKED);
+			return nd_in_drop(skb, p, nd_block_reason(rule));
 		if (action == ND_ACTION_INITIATE_SECURE)
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
 		if (rule >= 0)
@@ -457,6 +457,15 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 		nd_clamp_syn(skb, p, policy, state);
 	nd_flow_cache_in(flow, p);
 	return nd_in_clear(skb, p, policy, flow);
+}
+
+static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
+
+	return policy ? nd_data(skb, p, policy, nd_in_decide(skb, p, banks, policy))
+		      : nd_in_pass(p, ND_PASS_IN_EXEMPT);
 }
 
 static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
@@ -489,50 +498,6 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	return nd_in_slow(skb, &p);
 }
 
-/* ---- inbound, decrypted, out of nd0 ---- */
-
-static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
-{
-	struct nd_state *state = nd_state_get();
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
-	struct nd_flow *flow;
-	long rule;
-
-	if (!state || !policy)
-		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST))
-		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
-	if (p->fragment)
-		return nd_drop(skb, p, ND_DROP_FRAGMENT);
-	nd_filters_see(skb, p, ND_FLAG_IS_IPSEC_SECURED);
-	rule = nd_classify(banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
-		return nd_drop(skb, p, ND_DROP_BLOCKED);
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
-	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_pass(p, ND_PASS_IN_PROTECTED);
-	flow = nd_flow_find(p, policy);
-	if (!flow) {
-		rule = nd_classify(banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
-		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
-			return nd_drop(skb, p, ND_DROP_BLOCKED);
-		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);
-		/* Without room for the latch the answer could leave in clear. */
-		if (!flow)
-			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	}
-	nd_clamp_syn(skb, p, policy, state);
-	nd_flow_secure(flow, p);
-	if (!flow->protected_rx_at)
-		flow->protected_rx_at = p->now;
-	nd_flow_flags(flow, p);
-	nd_flow_touch(flow, p);
-	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
-	nd_flow_cache_in(flow, p);
-	return nd_pass(p, ND_PASS_IN_PROTECTED);
-}
-
 /* What an XFRM interface hands up after GRO has the link-layer header of the interface that it came
  * in by in front (measured on 6.1), though nd0 has none. The kernel knows where the IP header is;
  * its place is found by looking for the same bytes. */
@@ -546,35 +511,6 @@ static __noinline __u32 nd_l3_decrypted(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, found, sizeof(found)))
 		return 0;
 	return found[0] == wanted[0] && found[1] == wanted[1] ? ETH_HLEN : 0;
-}
-
-static __always_inline int nd_decrypted(struct __sk_buff *skb, __u16 proto)
-{
-	struct nd_packet p = {};
-	struct nd_state *state = nd_state_get();
-	struct nd_flow *flow;
-
-	if (state && (state->flags & ND_STATE_KERNEL_ENGINE))
-		p.l3 = nd_l3_decrypted(skb);
-
-	switch (nd_parse(skb, proto, &p)) {
-	case ND_NOT_IP:
-	case ND_BAD_HEADER:
-		return nd_drop(skb, &p, ND_DROP_MALFORMED);
-	}
-	if (!state)
-		return ND_VERDICT_DROP;
-	p.now = bpf_ktime_get_coarse_ns();
-	p.epoch = *(volatile __u32 *)&state->epoch;
-	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
-	if (flow && flow->epoch_in == p.epoch && (flow->flags & ND_FLOW_SECURE) &&
-	    flow->protected_rx_at && nd_fast(&p, flow)) {
-		nd_flow_flags(flow, &p);
-		nd_flow_touch(flow, &p);
-		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);
-		return nd_pass(&p, ND_PASS_IN_PROTECTED);
-	}
-	return nd_decrypted_slow(skb, &p);
 }
 
 /* ---- programs ---- */
@@ -613,7 +549,16 @@ int nd_ingress_l3(struct __sk_buff *skb)
 SEC("tc")
 int nd_nd0_ingress(struct __sk_buff *skb)
 {
-	return nd_decrypted(skb, skb->protocol);
+	struct nd_state *state = nd_state_get();
+	__u32 l3 = 0;
+
+	if (state && (state->flags & ND_STATE_KERNEL_ENGINE)) {
+		/* GRO brings here what the socket's program sees anyway. */
+		if (state->flags & ND_STATE_AT_SOCKET)
+			return ND_VERDICT_PASS;
+		l3 = nd_l3_decrypted(skb);
+	}
+	return nd_decrypted(skb, l3, skb->protocol);
 }
 
 char nd_license[] SEC("license") = "Dual BSD/GPL";

@@ -31,7 +31,8 @@ struct nd_packet {
 	__u8 quiet;        /* the peer's state asks for no event */
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
 	__u8 flags;        /* ND_FLAG_... */
-	__u8 padding[3];
+	__u8 uncached;     /* a program was asked: the next packet is asked anew */
+	__u8 padding[2];
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
@@ -275,14 +276,18 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 static __always_inline int nd_parse(struct __sk_buff *skb, __u16 proto, struct nd_packet *p)
 {
 	__u32 length = skb->len;
+#if !ND_AT_SOCKET
 	__u32 linear = (long)skb->data_end - (long)skb->data;
+#endif
 
 	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
 		return ND_NOT_IP;
 	p->length = length - p->l3;
+#if !ND_AT_SOCKET
 	/* Only where more than the linear part exists: a pull un-shares the headers. */
 	if (linear < length && linear < ND_HEADERS_MAX)
 		bpf_skb_pull_data(skb, length < ND_HEADERS_MAX ? length : ND_HEADERS_MAX);
+#endif
 	return proto == bpf_htons(ETH_P_IP) ? nd_parse_ipv4(skb, p) : nd_parse_ipv6(skb, p);
 }
 

@@ -60,6 +60,7 @@ static __always_inline void nd_peer_unclaim(struct nd_peer *peer, const struct n
 	__sync_val_compare_and_swap(&peer->state, ND_PEER_NEGOTIATING, ND_PEER_CLEAR);
 }
 
+#if !ND_AT_SOCKET
 /* Asks the daemon for a negotiation where one is due. Returns true when this packet's copy went
  * with the event. */
 static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p,
@@ -89,6 +90,7 @@ static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet
 	nd_peer_unclaim(peer, p);
 	return false;
 }
+#endif
 
 /* Row 1 of both tables: what ndbpf has no say in. */
 static __always_inline bool nd_not_ours(const struct nd_packet *p, const struct nd_policy *policy)

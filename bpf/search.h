@@ -15,6 +15,8 @@ struct nd_classification {
 	__u32 broken;   /* an address outside the banks: nothing that we wrote */
 	long found;     /* action, context << 8; negative: none */
 	__u64 filter;   /* the one it comes from */
+	__u32 pending;  /* the filter at `from` has a program, which must be asked first */
+	__u32 answer;   /* its answer, when it was asked */
 	__u32 hard;
 	__u32 bank;     /* key of a look-up: one place for all of them, the stack is small */
 	__u32 zero;     /* nd_policy.zero */

@@ -27,7 +27,7 @@ static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct n
 		event->captured = n;
 }
 
-/* Returns false when the ring is full. */
+/* Returns false when the ring is full. Of a DISCARD, reason is its layer and context its filter. */
 static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type,
 			       __u32 reason, __u32 context)
 {
@@ -48,9 +48,18 @@ static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p,
 	event->ifindex = skb->ifindex;
 	event->inbound = !p->outbound;
 	event->fragment = p->fragment;
+	event->layer = 0;
+	event->filter = 0;
+	if (type == ND_EVENT_DISCARD) {
+		event->reason = ND_DROP_BLOCKED;
+		event->layer = reason;
+		event->filter = context;
+		event->context = 0;
+	}
 	__builtin_memset(event->zero, 0, sizeof(event->zero));
 	nd_copy_packet(skb, p, event,
-		       type == ND_EVENT_DROP || type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
+		       type == ND_EVENT_DROP || type == ND_EVENT_DISCARD ||
+				       type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
 									      : ND_EVENT_PACKET_MAX);
 	bpf_ringbuf_submit(event, 0);
 	return true;

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * Asking programs of third parties. A classification that meets a filter with a program stops there; the
+ * program is called, and the classification goes on with its answer. The functions that are not static are
+ * walked once by a verifier, not once for every caller.
+ */
+#ifndef ND_CONSULT_H
+#define ND_CONSULT_H
+
+#define ND_CONSULT_MOST 16 /* programs asked about one packet at one layer */
+
+/* What a layer's filters say: the action in the low byte, above it the context, or of a block its reason. */
+#define ND_FOUND_NONE (-1)    /* no filter has a say */
+#define ND_FOUND_PENDING (-2) /* a program must be asked first */
+
+/* One question, from the first look at the layer's filters to its decision. */
+struct nd_consultation {
+	struct nd_packet p;
+	__s64 found;   /* as in nd_classification: what was said so far, and by whom */
+	__u64 filter;
+	__u64 asking;  /* the filter whose program is asked */
+	__u32 generation;
+	__u32 layer;
+	__u32 from;    /* its place */
+	__u32 hard;
+	__u32 program; /* its number */
+	__u32 changes; /* the program may change the packet */
+	__u32 inspection;
+	__u32 answer;  /* enum nd_callout_answer */
+	__u32 frame;   /* skb->len before the call */
+	__u32 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nd_consultation);
+} nd_consulting SEC(".maps");
+
+/* Whoever calls has a program type of its own, and so has what it may call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, ND_CALLOUT_SLOTS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} ND_CALLOUT_PROGRAMS SEC(".maps");
+
+static __always_inline struct nd_consultation *nd_consultation_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&nd_consulting, &zero);
+}
+
+/* Keeps a classification that met a program. */
+static __noinline long nd_keep(struct nd_classification *c, const struct nd_packet *p, __u32 layer)
+{
+	struct nd_consultation *q = nd_consultation_get();
+	const struct nd_filter *filter;
+
+	if (!q)
+		return ND_ACTION_BLOCK;
+	filter = nd_at(c, nd_forget(c, c->says + c->from * sizeof(*filter)));
+	if (p)
+		q->p = *p;
+	q->layer = layer;
+	q->generation = c->policy->generation;
+	q->found = c->found;
+	q->filter = c->filter;
+	q->asking = filter->id;
+	q->from = c->from;
+	q->hard = c->hard;
+	q->program = filter->context;
+	q->changes = filter->flags & ND_FILTER_CHANGES;
+	q->inspection = filter->kind == ND_SAYS_INSPECTION;
+	return ND_FOUND_PENDING;
+}
+
+/* The layer's filters, from the one that asked on. */
+__noinline long nd_resume(void)
+{
+	struct nd_classification c = {};
+	struct nd_consultation *q = nd_consultation_get();
+
+	if (!q)
+		return ND_ACTION_BLOCK;
+	c.banks = nd_policy_banks();
+	c.policy = nd_policy_of(c.banks);
+	/* The filter's place means nothing in another generation. */
+	if (!c.policy || c.policy->generation != q->generation)
+		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
+	c.zero = c.policy->zero;
+	c.from = q->from;
+	c.found = q->found;
+	c.filter = q->filter;
+	c.hard = q->hard;
+	c.answer = q->answer;
+	nd_ask(&c, &q->p, q->layer);
+	if (c.pending)
+		return nd_keep(&c, NULL, q->layer);
+	q->filter = c.filter;
+	return c.found;
+}
+
+static __always_inline bool nd_is_transport(__u32 layer)
+{
+	return layer == ND_LAYER_INBOUND_TRANSPORT || layer == ND_LAYER_OUTBOUND_TRANSPORT;
+}
+
+static __always_inline bool nd_is_ip_packet(__u32 layer)
+{
+	return layer == ND_LAYER_INBOUND_IPPACKET || layer == ND_LAYER_OUTBOUND_IPPACKET;
+}
+
+/* Where the payload begins, from the frame's first byte. */
+static __always_inline __u32 nd_payload_at(struct __sk_buff *skb, const struct nd_packet *p)
+{
+	__u8 offset;
+
+	if (p->key.proto == IPPROTO_TCP)
+		return bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1) ? p->l4 + 20
+								      : p->l4 + (offset >> 4) * 4;
+	if (nd_has_ports(p->key.proto) || nd_has_icmp(p))
+		return p->l4 + 8;
+	return p->l4;
+}
+
+static __always_inline __u32 nd_payload_length(const struct nd_packet *p, __u32 payload)
+{
+	__u32 end = p->l3 + p->length;
+
+	return end > payload ? end - payload : 0;
+}
+
+static __noinline void nd_tell_protection(struct nd_callout_metadata *m, const struct nd_packet *p,
+					  const struct nd_flow *flow)
+{
+	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
+	struct nd_protection *known;
+	struct nd_peer *peer;
+	bool secured = p->flags & ND_FLAG_IS_IPSEC_SECURED;
+
+	if (flow)
+		key.context = flow->context;
+	if (p->outbound) {
+		peer = bpf_map_lookup_elem(&nd_peers, &key);
+		secured = peer && peer->state == ND_PEER_SECURED && !(flow && (flow->flags & ND_FLOW_EXEMPT));
+	}
+	if (!secured)
+		return;
+	m->flags |= ND_CALLOUT_SECURED;
+	m->mode = ND_CALLOUT_MODE_TRANSPORT;
+	known = bpf_map_lookup_elem(&nd_protections, &key);
+	if (!known)
+		return;
+	m->spi = p->outbound ? known->spi_out : known->spi_in;
+	m->in_udp = known->in_udp;
+	m->identity_type = known->identity_type;
+	m->identity_length = known->identity_length;
+	__builtin_memcpy(m->identity, known->identity, sizeof(m->identity));
+}
+
+/* Fills the metadata for the program that is asked next. */
+__noinline int nd_tell(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct nd_callout_metadata *m = bpf_map_lookup_elem(&nd_callout_meta, &zero);
+	struct nd_consultation *q = nd_consultation_get();
+	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
+	const struct nd_packet *p;
+	struct nd_flow *flow;
+
+	if (!m || !q || !policy)
+		return 0;
+	p = &q->p;
+	flow = nd_flow_find(p, policy);
+	__builtin_memset(m, 0, sizeof(*m));
+	m->size = sizeof(*m);
+	m->flow = p->key;
+	m->filter = q->asking;
+	m->ifindex = p->ifindex;
+	m->l3 = p->l3;
+	m->l4 = p->l4;
+	m->payload = p->l3 + p->length;
+	if (p->fragment != ND_FRAGMENT_LATER)
+		m->payload = nd_payload_at(skb, p);
+	m->payload_length = nd_payload_length(p, m->payload);
+	m->layer = q->layer;
+	m->family = p->family;
+	m->inbound = !p->outbound;
+	m->tcp_flags = p->tcp_flags;
+	m->icmp_type = p->icmp_type;
+	m->icmp_code = p->icmp_code;
+	if (p->flags & ND_FLAG_IS_FRAGMENT)
+		m->flags |= ND_CALLOUT_FRAGMENT;
+	if (p->flags & ND_FLAG_IS_LOOPBACK)
+		m->flags |= ND_CALLOUT_LOOPBACK;
+	if (ND_AT_SOCKET)
+		m->flags |= ND_CALLOUT_AT_SOCKET;
+	if (nd_is_transport(q->layer) && !flow)
+		m->flags |= ND_CALLOUT_ALE_CLASSIFY_REQUIRED;
+	/* Before decryption there is ESP, whose SA is not looked at. */
+	if (!nd_is_ip_packet(q->layer))
+		nd_tell_protection(m, p, flow);
+	q->frame = skb->len;
+	q->answer = ND_CALLOUT_UNREGISTERED;
+	return 0;
+}
+
+/* The program returns here: a call that finds its way replaces this function alone. */
+__noinline int nd_call(struct __sk_buff *skb, __u32 number)
+{
+	bpf_tail_call(skb, &ND_CALLOUT_PROGRAMS, number);
+	return 1;
+}
+
+#if !ND_AT_SOCKET
+/* A changed packet is still what was classified, and its header tells what is behind it. */
+static __noinline bool nd_rebuilt(struct __sk_buff *skb, struct nd_packet *p, __u32 frame)
+{
+	__u32 header = p->l4 - p->l3, length, ports[1];
+	__u64 sum = 0;
+	__u8 ip[40];
+
+	if (p->family == 4) {
+		if (bpf_skb_load_bytes(skb, p->l3, ip, 20) || ip[0] != (0x40 | header / 4) ||
+		    ip[9] != p->key.proto)
+			return false;
+		if (*(__u32 *)(ip + 12) != (p->outbound ? p->key.local : p->key.remote).words[3] ||
+		    *(__u32 *)(ip + 16) != (p->outbound ? p->key.remote : p->key.local).words[3])
+			return false;
+		length = bpf_ntohs(*(__u16 *)(ip + 2));
+#pragma unroll
+		for (int i = 0; i < 5; i++)
+			sum += ((__u32 *)ip)[i];
+		for (__u32 at = 20; at < 60 && at < header; at += 4) {
+			if (bpf_skb_load_bytes(skb, p->l3 + at, ip, 4))
+				return false;
+			sum += *(__u32 *)ip;
+		}
+		sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum = (sum & 0xffff) + (sum >> 16);
+		if (sum != 0xffff)
+			return false;
+	} else {
+		const struct nd_addr *source = p->outbound ? &p->key.local : &p->key.remote;
+		const struct nd_addr *destination = p->outbound ? &p->key.remote : &p->key.local;
+
+		if (bpf_skb_load_bytes(skb, p->l3, ip, 40) || ip[0] >> 4 != 6 ||
+		    (header == 40 && ip[6] != p->key.proto))
+			return false;
+		for (int i = 0; i < 4; i++)
+			if (((__u32 *)ip)[2 + i] != source->words[i] || ((__u32 *)ip)[6 + i] != destination->words[i])
+				return false;
+		length = 40 + bpf_ntohs(*(__u16 *)(ip + 4));
+	}
+	/* Packets above 64 KB carry no length (BIG TCP). */
+	if (p->length <= 0xffff) {
+		/* What was behind the packet in the frame (a link's padding) is still behind it. */
+		if (length < header || frame - p->length + length != skb->len)
+			return false;
+		p->length = length;
+	} else if (skb->len != frame) {
+		return false;
+	}
+	if (nd_has_ports(p->key.proto)) {
+		__u16 *port = (__u16 *)ports;
+
+		if (bpf_skb_load_bytes(skb, p->l4, ports, 4) ||
+		    port[0] != (p->outbound ? p->key.local_port : p->key.remote_port) ||
+		    port[1] != (p->outbound ? p->key.remote_port : p->key.local_port))
+			return false;
+	}
+	return true;
+}
+#endif
+
+/* Takes the answer; returns the reason why the packet must be dropped whatever it is, or 0. */
+__noinline int nd_hear(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct nd_callout_metadata *m = bpf_map_lookup_elem(&nd_callout_meta, &zero);
+	struct nd_consultation *q = nd_consultation_get();
+	struct nd_stats *stats = nd_stats_get();
+	__u32 answer;
+
+	asm volatile("" : : "r"(skb)); /* unused at the socket, where the caller would pass nothing */
+	if (!m || !q || !stats)
+		return ND_DROP_BLOCKED;
+	answer = m->answer;
+	stats->callouts_asked++;
+	if (answer == ND_CALLOUT_UNREGISTERED)
+		stats->callouts_missing++;
+	else if (!q->inspection && answer != ND_CALLOUT_CONTINUE && answer != ND_CALLOUT_PERMIT &&
+		 nd_is_transport(q->layer) && (m->flags & ND_CALLOUT_ALE_CLASSIFY_REQUIRED)) {
+		stats->callouts_overridden++;
+		answer = ND_CALLOUT_CONTINUE;
+	}
+	q->answer = answer;
+#if !ND_AT_SOCKET
+	if (q->changes && !nd_rebuilt(skb, &q->p, q->frame))
+		return ND_DROP_CALLOUT_HEADER;
+#endif
+	return 0;
+}
+
+/* Asks program after program until the layer has decided. */
+static __noinline long nd_consult(struct __sk_buff *skb)
+{
+	for (int i = 0; i < ND_CONSULT_MOST; i++) {
+		struct nd_consultation *q = nd_consultation_get();
+		long found;
+		int reason;
+
+		if (!q)
+			break;
+		nd_tell(skb);
+		nd_call(skb, q->program);
+		reason = nd_hear(skb);
+		if (reason)
+			return ND_ACTION_BLOCK | (long)reason << 8;
+		found = nd_resume();
+		if (found != ND_FOUND_PENDING)
+			return found;
+	}
+	return ND_ACTION_BLOCK;
+}
+
+/* A program may have changed the packet. */
+static __noinline void nd_learn_length(struct nd_packet *p)
+{
+	struct nd_consultation *q = nd_consultation_get();
+
+	if (q)
+		p->length = q->p.length;
+}
+
+static __always_inline __u32 nd_block_reason(long found)
+{
+	return found >> 8 ? found >> 8 : ND_DROP_BLOCKED;
+}
+
+/* ---- layers that most policies have no filters at ---- */
+
+static __always_inline bool nd_has_filters(const struct nd_policy *policy, const struct nd_packet *p, __u32 layer)
+{
+	__u32 number = layer * 2 + (p->family == 6);
+
+	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
+}
+
+static __noinline bool nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
+{
+	struct nd_consultation *q = nd_consultation_get();
+	struct nd_stats *stats = nd_stats_get();
+
+	if (stats && layer < ND_LAYER_COUNT)
+		stats->discards[layer]++;
+	return nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
+}
+
+static __noinline long nd_begin_rarely(const struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
+{
+	struct nd_consultation *q = nd_consultation_get();
+
+	if (!q)
+		return ND_ACTION_BLOCK;
+	q->p = *p;
+	q->layer = layer;
+	q->generation = policy->generation;
+	q->from = 0;
+	q->found = ND_FOUND_NONE;
+	q->hard = 0;
+	q->answer = ND_CALLOUT_PENDING;
+	return nd_resume();
+}
+
+/* What was found of this packet's payload says nothing of the next one's, and an empty one is nobody's
+ * business. */
+static __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
+{
+	p->uncached = 1;
+	return !nd_is_ip_packet(layer) && !nd_payload_length(p, nd_payload_at(skb, p));
+}
+
+/* STREAM, DATAGRAM_DATA, IPPACKET: the reason to drop the packet, or -1. Inline: what calls a program may
+ * not be deep in the stack (256 bytes, and 6.1 rounds frames up to 32). */
+static __always_inline long nd_ask_rarely(struct __sk_buff *skb, struct nd_packet *p,
+					  const struct nd_policy *policy, __u32 layer)
+{
+	long found = nd_begin_rarely(p, policy, layer);
+
+	if (found == ND_FOUND_NONE || (found >= 0 && (found & 0xff) != ND_ACTION_BLOCK))
+		return -1;
+	if (nd_shows_nothing(skb, p, layer))
+		return -1;
+	if (found == ND_FOUND_PENDING) {
+		found = nd_consult(skb);
+		nd_learn_length(p);
+	}
+	if (found < 0 || (found & 0xff) != ND_ACTION_BLOCK)
+		return -1;
+	nd_discard(skb, p, layer);
+	return nd_block_reason(found);
+}
+
+static __always_inline __u32 nd_data_layer(const struct nd_packet *p)
+{
+	return p->key.proto == IPPROTO_TCP ? ND_LAYER_STREAM : ND_LAYER_DATAGRAM_DATA;
+}
+
+/* ---- the layers of every packet ---- */
+
+static __noinline long nd_classify(void *banks, struct nd_policy *policy, struct nd_packet *p, __u32 layer)
+{
+	struct nd_classification c = { .banks = banks, .policy = policy };
+
+	c.zero = policy->zero;
+	c.from = c.zero;
+	c.found = ND_FOUND_NONE - (long)c.zero;
+	c.hard = c.zero;
+	c.answer = ND_CALLOUT_PENDING;
+	nd_ask(&c, p, layer);
+	return c.pending ? nd_keep(&c, p, layer) : c.found;
+}
+
+/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
+static __always_inline long nd_decide(struct __sk_buff *skb, void *banks, struct nd_policy *policy,
+				      struct nd_packet *p, __u32 layer)
+{
+	long found = nd_classify(banks, policy, p, layer);
+
+	if (found == ND_FOUND_PENDING) {
+		p->uncached = 1;
+		found = nd_consult(skb);
+		nd_learn_length(p);
+	}
+	return found;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * Inbound, decrypted: what comes out of nd0 at TC, and what the kernel's ESP hands to a socket. And what all
+ * ways through the tables share.
+ */
+#ifndef ND_DECRYPTED_H
+#define ND_DECRYPTED_H
+
+/* A flow idle for longer goes through the whole table once, where its life is checked. */
+#define ND_FAST_IDLE (2 * ND_SECOND)
+
+static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
+{
+	/* ICMP has too many meanings under one key: an error's flow is the one it quotes, and filters
+	 * see the type. */
+	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
+	       !(p->tcp_flags & ND_TCP_SYN) &&
+	       p->now <= flow->last_seen + ND_FAST_IDLE;
+}
+
+#define ND_LOOPBACK_IFINDEX 1
+
+static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_packet *p, __u8 flags)
+{
+	p->ifindex = skb->ifindex;
+	p->flags = flags | (p->fragment ? ND_FLAG_IS_FRAGMENT : 0) |
+		   (p->ifindex == ND_LOOPBACK_IFINDEX ? ND_FLAG_IS_LOOPBACK : 0);
+}
+
+/* The payload of a packet that was let in, shown after all else. */
+static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
+				   int verdict)
+{
+	struct nd_flow *flow;
+	long reason;
+
+	if (verdict == ND_VERDICT_DROP || p->fragment == ND_FRAGMENT_LATER || nd_not_ours(p, policy) ||
+	    !nd_has_filters(policy, p, nd_data_layer(p)))
+		return verdict;
+	reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
+	if (p->uncached) {
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+		if (flow)
+			flow->epoch_in = p->epoch - 1;
+	}
+	return reason < 0 ? verdict : nd_drop(skb, p, reason);
+}
+
+static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
+					       struct nd_policy *policy)
+{
+	struct nd_state *state = nd_state_get();
+	struct nd_flow *flow;
+	long rule;
+
+	if (!state)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST))
+		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
+	if (p->fragment)
+		return nd_drop(skb, p, ND_DROP_FRAGMENT);
+	nd_filters_see(skb, p, ND_FLAG_IS_IPSEC_SECURED);
+	rule = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
+		return nd_drop(skb, p, nd_block_reason(rule));
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
+	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
+		return nd_pass(p, ND_PASS_IN_PROTECTED);
+	flow = nd_flow_find(p, policy);
+	if (!flow) {
+		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
+			return nd_drop(skb, p, nd_block_reason(rule));
+		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);
+		/* Without room for the latch the answer could leave in clear. */
+		if (!flow)
+			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	}
+#if !ND_AT_SOCKET
+	nd_clamp_syn(skb, p, policy, state);
+#endif
+	nd_flow_secure(flow, p);
+	if (!flow->protected_rx_at)
+		flow->protected_rx_at = p->now;
+	nd_flow_flags(flow, p);
+	nd_flow_touch(flow, p);
+	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
+	nd_flow_cache_in(flow, p);
+	return nd_pass(p, ND_PASS_IN_PROTECTED);
+}
+
+static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
+{
+	void *banks = nd_policy_banks();
+	struct nd_policy *policy = nd_policy_of(banks);
+
+	return policy ? nd_data(skb, p, policy, nd_decrypted_decide(skb, p, banks, policy))
+		      : nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+}
+
+static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 proto)
+{
+	struct nd_packet p = { .l3 = l3 };
+	struct nd_state *state = nd_state_get();
+	struct nd_flow *flow;
+
+	switch (nd_parse(skb, proto, &p)) {
+	case ND_NOT_IP:
+	case ND_BAD_HEADER:
+		return nd_drop(skb, &p, ND_DROP_MALFORMED);
+	}
+	if (!state)
+		return ND_VERDICT_DROP;
+	p.now = bpf_ktime_get_coarse_ns();
+	p.epoch = *(volatile __u32 *)&state->epoch;
+	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
+	if (flow && flow->epoch_in == p.epoch && (flow->flags & ND_FLOW_SECURE) &&
+	    flow->protected_rx_at && nd_fast(&p, flow)) {
+		nd_flow_flags(flow, &p);
+		nd_flow_touch(flow, &p);
+		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);
+		return nd_pass(&p, ND_PASS_IN_PROTECTED);
+	}
+	return nd_decrypted_slow(skb, &p);
+}
+
+#endif

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * Decrypted packets of the kernel's ESP, which TC doesn't see again: a cgroup program shows them on their way
+ * into a socket. Attached to the root cgroup, it runs in every network namespace, and only while the policy has
+ * filters for what arrived protected.
+ */
+#include <linux/bpf.h>
+#include <linux/icmp.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#ifndef IPPROTO_UDPLITE
+#define IPPROTO_UDPLITE 136
+#endif
+
+#define ND_AT_SOCKET 1
+#define ND_CALLOUT_PROGRAMS nd_callouts_at_socket
+#include "nd.h"
+#include "maps.h"
+#include "parse.h"
+#include "stats.h"
+#include "address.h"
+#include "search.h"
+#include "classify.h"
+#include "flow.h"
+#include "peer.h"
+#include "consult.h"
+#include "decrypted.h"
+
+/* After decryption the kernel names nd0 as the packet's interface (measured on 6.1 and 6.12). nd0's index is
+ * one that no other namespace has (KernelEngine); a packet of nobody's is let pass. */
+SEC("cgroup_skb/ingress")
+int nd_socket(struct __sk_buff *skb)
+{
+	struct nd_state *state = nd_state_get();
+
+	if (!state || !state->nd0 || skb->ifindex != state->nd0)
+		return 1;
+	return nd_decrypted(skb, 0, skb->protocol) != ND_VERDICT_DROP;
+}
+
+char nd_license[] SEC("license") = "Dual BSD/GPL";
