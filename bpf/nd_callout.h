@@ -43,7 +43,8 @@ enum nd_callout_answer {
 enum nd_callout_mode { ND_CALLOUT_MODE_NONE, ND_CALLOUT_MODE_TRANSPORT };
 
 /* What ndbpf knows of the packet. Integers are in host order, addresses and ports in network order.
- * Later versions add members at the end and raise size. */
+ * Later versions add members at the end and raise size. At 76, 80 and 140, where struct __sk_buff has the
+ * packet's data, no member of 32 bits begins: so loads of these are known in a program's instructions. */
 struct nd_callout_metadata {
 	__u32 size;
 	__u32 flags;
@@ -54,7 +55,6 @@ struct nd_callout_metadata {
 	__u32 l3;              /* where the IP header begins, for bpf_skb_load_bytes */
 	__u32 l4;              /* where the transport header begins */
 	__u32 payload;         /* where the payload begins */
-	__u32 payload_length;  /* the datagram's own: neither ESP's trailer nor a link's padding is in it */
 	__u8 layer;            /* enum nd_layer */
 	__u8 family;           /* 4 or 6 */
 	__u8 inbound;
@@ -65,7 +65,8 @@ struct nd_callout_metadata {
 	__u8 in_udp;           /* ESP in UDP */
 	__u8 identity_type;    /* ID_... of RFC 2407; 0: none known */
 	__u8 zero;
-	__u16 identity_length;
+	__u16 identity_length; /* of the whole identity */
+	__u32 payload_length;  /* the datagram's own: neither ESP's trailer nor a link's padding is in it */
 	__u32 answer;          /* enum nd_callout_answer: where the program leaves it */
 	__u8 identity[ND_IDENTITY_MAX]; /* what the peer authenticated as */
 };

@@ -3,6 +3,9 @@
 #include <bpf/btf.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <libelf.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +63,120 @@ struct bpf_object *nd_bpf_open(const void *data, size_t size, const char *name)
 
 	libbpf_set_print(keep_log);
 	return bpf_object__open_mem(data, size, &options);
+}
+
+struct bpf_object *nd_bpf_open_file(const char *path)
+{
+	libbpf_set_print(keep_log);
+	return bpf_object__open_file(path, NULL);
+}
+
+/* Offsets in struct __sk_buff: data, data_end, data_meta. */
+static int is_packet_data(int16_t offset)
+{
+	return offset == 76 || offset == 80 || offset == 140;
+}
+
+static uint32_t scan_call(int32_t helper)
+{
+	switch (helper) {
+	case BPF_FUNC_skb_load_bytes:
+	case BPF_FUNC_skb_load_bytes_relative:
+	case BPF_FUNC_skb_pull_data:
+		return ND_MAY_READ_PAYLOAD;
+	case BPF_FUNC_skb_store_bytes:
+	case BPF_FUNC_l3_csum_replace:
+	case BPF_FUNC_l4_csum_replace:
+	case BPF_FUNC_skb_vlan_push:
+	case BPF_FUNC_skb_vlan_pop:
+	case BPF_FUNC_skb_set_tunnel_key:
+	case BPF_FUNC_skb_set_tunnel_opt:
+	case BPF_FUNC_skb_change_proto:
+	case BPF_FUNC_skb_change_type:
+	case BPF_FUNC_skb_change_tail:
+	case BPF_FUNC_skb_change_head:
+	case BPF_FUNC_skb_adjust_room:
+	case BPF_FUNC_skb_ecn_set_ce:
+		return ND_MAY_CHANGE_PACKET;
+	case BPF_FUNC_clone_redirect:
+	case BPF_FUNC_redirect:
+	case BPF_FUNC_redirect_map:
+	case BPF_FUNC_redirect_neigh:
+	case BPF_FUNC_redirect_peer:
+		return ND_MAY_SEND;
+	case BPF_FUNC_tail_call:
+		return ND_MAY_TAIL_CALL;
+	}
+	return 0;
+}
+
+static uint32_t scan(const struct bpf_insn *code, size_t count)
+{
+	uint32_t may = 0;
+	int stores = 0, data = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct bpf_insn *in = &code[i];
+		uint8_t class = BPF_CLASS(in->code), mode = BPF_MODE(in->code);
+
+		if (in->code == (BPF_JMP | BPF_CALL) && in->src_reg == 0)
+			may |= scan_call(in->imm);
+		if (class == BPF_LD && (mode == BPF_ABS || mode == BPF_IND))
+			may |= ND_MAY_READ_PAYLOAD;
+		if (in->code == (BPF_LDX | BPF_MEM | BPF_W) && is_packet_data(in->off))
+			data = 1;
+		if ((class == BPF_ST || class == BPF_STX) && in->dst_reg != BPF_REG_10)
+			stores = 1;
+	}
+	/* Which of the addresses that it writes to are the packet's only the verifier knows. */
+	if (data)
+		may |= ND_MAY_READ_PAYLOAD | (stores ? ND_MAY_CHANGE_PACKET : 0);
+	return may;
+}
+
+int nd_bpf_scan(const struct bpf_object *object, const struct bpf_program *program, const char *path, uint32_t *may)
+{
+	Elf *elf;
+	Elf_Scn *section = NULL;
+	size_t names;
+	int fd;
+
+	*may = scan(bpf_program__insns(program), bpf_program__insn_cnt(program));
+	/* Functions that programs call stand in .text until the object is loaded. */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	elf_version(EV_CURRENT);
+	elf = elf_begin(fd, ELF_C_READ, NULL);
+	if (!elf || elf_getshdrstrndx(elf, &names)) {
+		elf_end(elf);
+		close(fd);
+		return -EINVAL;
+	}
+	while ((section = elf_nextscn(elf, section))) {
+		GElf_Shdr header;
+		const char *name;
+		Elf_Data *data;
+
+		if (!gelf_getshdr(section, &header))
+			continue;
+		name = elf_strptr(elf, names, header.sh_name);
+		if (!name || strcmp(name, ".text"))
+			continue;
+		data = elf_getdata(section, NULL);
+		if (data && data->d_buf)
+			*may |= scan(data->d_buf, data->d_size / sizeof(struct bpf_insn));
+	}
+	elf_end(elf);
+	close(fd);
+	return 0;
+}
+
+int nd_cgroup_attach(int prog_fd, int cgroup_fd)
+{
+	int fd = bpf_link_create(prog_fd, cgroup_fd, BPF_CGROUP_INET_INGRESS, NULL);
+
+	return fd < 0 ? -errno : fd;
 }
 
 int nd_tcx_attach(int prog_fd, int ifindex, bool ingress)

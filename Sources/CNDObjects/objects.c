@@ -16,6 +16,17 @@ _Alignas(16) static const unsigned char ask[] = {
 #embed "../../bpf/build/nd_ask.bpf.o"
 };
 
+_Alignas(16) static const unsigned char at_socket[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_socket.bpf.o"
+};
+
+const void *nd_object_socket(size_t *size)
+{
+	*size = sizeof(at_socket);
+	return at_socket;
+}
+
 const void *nd_object_ask(size_t *size)
 {
 	*size = sizeof(ask);

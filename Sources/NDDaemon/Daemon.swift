@@ -49,18 +49,12 @@ public final class Daemon: Service, @unchecked Sendable {
     private var generation: UInt32 = 1
     private var lock: Int32 = -1
 
-    /// In the daemon's own network namespace.
-    private static func interfaceIndex(_ name: String) -> UInt32? {
-        let index = if_nametoindex(name)
-        return index == 0 ? nil : index
-    }
-
     /// Checks everything that can be checked without changing anything.
     public init(_ options: DaemonOptions, log: Logger) throws {
         self.options = options
         self.log = log
         policy = try Policy.load(path: options.policyFile)
-        compiled = try policy.compiled()
+        compiled = try PolicyCommit(policy, generation: 1, interfaceIndex: { _ in 1 }).compiled
         interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
         guard !policy.preSharedKeys.isEmpty else {
             throw NDError(
@@ -107,8 +101,8 @@ public final class Daemon: Service, @unchecked Sendable {
     private func loadOrAdopt() throws -> Bool {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
-            generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
-            let value = try policy.compiled(interfaceIndex: Self.interfaceIndex).image(generation: generation)
+            generation = try datapath.nextGeneration()
+            let ready = try PolicyCommit(policy, generation: generation)
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -117,18 +111,18 @@ public final class Daemon: Service, @unchecked Sendable {
                     "instance '\(options.instance.name)' is loaded on \(attached.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
                     hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
             }
-            try datapath.commit(value)
+            try ready.perform(datapath)
             let repaired = try Loader.repair(options.instance)
             if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
             return false
         }
-        let value = try policy.compiled(interfaceIndex: Self.interfaceIndex).image(generation: generation)
+        let ready = try PolicyCommit(policy, generation: generation)
         var load = LoadOptions(interfaces: interfaces)
         load.flows = options.flows
         load.peers = options.peers
         load.forceClsact = options.forceClsact
-        var record = try Loader.load(options.instance, policy: value, options: load)
+        var record = try Loader.load(options.instance, policy: ready.image, callouts: ready.callouts, options: load)
         record.networkNamespace = options.networkNamespace
         record.policyFile = options.policyFile
         try record.write(options.instance)
@@ -165,6 +159,10 @@ public final class Daemon: Service, @unchecked Sendable {
             $0.nd0 = link.ifindex
             $0.fragments = link.fragments
             $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
+        }
+        // Which engine it is decides where decrypted packets are met.
+        if engine.kind == .kernel, compiled.asksDecrypted {
+            try PolicyCommit(policy, generation: try datapath.nextGeneration()).perform(datapath)
         }
         monitor.onWatched = { watched in
             try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }

@@ -24,7 +24,9 @@ public enum Loader {
     static let filterHandle: UInt32 = 0x6e64
     static let filterPriority: UInt32 = 0x6e64
 
-    public static func load(_ instance: Instance, policy: PolicyImage, options: LoadOptions) throws -> LoadRecord {
+    public static func load(
+        _ instance: Instance, policy: PolicyImage, callouts: CalloutCommit = CalloutCommit(), options: LoadOptions
+    ) throws -> LoadRecord {
         guard geteuid() == 0 else {
             throw NDError("load.permission", "loading BPF programs needs root", hint: "run with sudo")
         }
@@ -57,7 +59,7 @@ public enum Loader {
         do {
             try pinPrograms(instance, options, ethernet: Set(indexes.map(\.2)))
             let datapath = try Datapath(instance)
-            try datapath.commit(policy)
+            try datapath.commit(policy, callouts: callouts)
             try LocalAddresses.synchronize(datapath, protected: options.interfaces)
             for (name, index, ethernet) in indexes {
                 for direction in ["ingress", "egress"] {
@@ -150,7 +152,7 @@ public enum Loader {
             return .failure(NDError("load.object", "can't open the BPF object: \(String(cString: nd_bpf_log()))"))
         }
         defer { bpf_object__close(object) }
-        for name in ["nd_flows", "nd_peers"] {
+        for name in ["nd_flows", "nd_peers", "nd_protections"] {
             if let map = bpf_object__find_map_by_name(object, name) { bpf_map__set_max_entries(map, 64) }
         }
         let loaded = bpf_object__load(object)
@@ -180,7 +182,9 @@ public enum Loader {
             throw NDError("load.object", "can't open the BPF object: \(String(cString: nd_bpf_log()))")
         }
         defer { bpf_object__close(object) }
-        for (name, entries) in [("nd_flows", options.flows), ("nd_peers", options.peers)] {
+        for (name, entries) in [
+            ("nd_flows", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
+        ] {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__set_max_entries(map, entries) == 0
             else { throw NDError("load.object", "the BPF object has no map \(name)") }

@@ -43,12 +43,12 @@ struct Load: ParsableCommand {
     func run() throws {
         let instance = try Instance(options.instance)
         let policy = try Policy.load(path: datapath.policy)
-        let value = try policy.compiled().image(generation: 1)
+        let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
         load.flows = datapath.flows
         load.peers = datapath.peers
         load.forceClsact = datapath.clsact
-        var record = try Loader.load(instance, policy: value, options: load)
+        var record = try Loader.load(instance, policy: ready.image, callouts: ready.callouts, options: load)
         record.policyFile = datapath.policy
         record.networkNamespace = options.netns
         try record.write(instance)

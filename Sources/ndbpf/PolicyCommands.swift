@@ -102,16 +102,13 @@ struct PolicyCommand: ParsableCommand {
                     "\(file) differs from \(loaded), which the daemon runs with, in \(settings.joined(separator: ", ")): only filters can be changed while it runs",
                     hint: "restart the daemon with it; nothing was changed")
             }
-            let compiled = try policy.compiled { name in
-                let index = if_nametoindex(name)
-                return index == 0 ? nil : index
-            }
             let datapath = try Datapath(instance)
-            let generation = (try datapath.currentPolicy()?.generation ?? 0) &+ 1
+            let generation = try datapath.nextGeneration()
+            let ready = try PolicyCommit(policy, generation: generation)
             let began = Instant.now()
-            try datapath.commit(try compiled.image(generation: generation))
+            try ready.perform(datapath)
             let result = Result(
-                file: file, generation: generation, filters: compiled.filters.count,
+                file: file, generation: generation, filters: ready.compiled.filters.count,
                 milliseconds: Instant.now().since(began).milliseconds)
             if options.json {
                 print(try JSONOutput.text("applied", result))

@@ -5,6 +5,8 @@
 
 /* The compiled BPF programs, carried inside the binary. */
 const void *nd_object_tc(size_t *size);
+/* For packets that the kernel decrypted: attached to the root cgroup where a policy needs it. */
+const void *nd_object_socket(size_t *size);
 /* The classifier by itself, for the differential test and the benchmark. */
 const void *nd_object_ask(size_t *size);
 /* What the benchmark measures against. */

@@ -1,0 +1,190 @@
+import CLibbpf
+import CNDABI
+import Foundation
+import NDCore
+
+/// A file with programs of a third party (bpf/nd_callout.h): what its instructions may do, and loading them.
+public struct CalloutObject: Sendable {
+    public struct Abilities: OptionSet, Hashable, Sendable {
+        public let rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        public static let readsPayload = Abilities(rawValue: ND_MAY_READ_PAYLOAD)
+        public static let changesPackets = Abilities(rawValue: ND_MAY_CHANGE_PACKET)
+        static let sends = Abilities(rawValue: ND_MAY_SEND)
+        static let tailCalls = Abilities(rawValue: ND_MAY_TAIL_CALL)
+    }
+
+    /// Much larger than any callout; an operator's slip (a core dump, a device) is not read into memory.
+    private static let mostBytes = 16 << 20
+    static let socketSuffix = "_at_socket"
+
+    public let path: String
+    /// Says which content was loaded: two files with the same bytes are one object.
+    let digest: String
+
+    public init(path: String) throws {
+        self.path = path
+        guard let handle = FileHandle(forReadingAtPath: path) else {
+            throw Self.unreadable(path, String(cString: strerror(errno)))
+        }
+        defer { try? handle.close() }
+        var status = stat()
+        guard fstat(handle.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw Self.unreadable(path, "not a regular file")
+        }
+        let data = try handle.read(upToCount: Self.mostBytes + 1) ?? Data()
+        guard data.count <= Self.mostBytes else { throw Self.unreadable(path, "larger than \(Self.mostBytes >> 20) MiB") }
+        // FNV-1a: tells versions of a file apart, no more.
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in data { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        digest = String(hash, radix: 16)
+    }
+
+    private static func unreadable(_ path: String, _ why: String) -> NDError {
+        NDError(
+            "callout.object", "can't read the callout's object \(path): \(why)",
+            hint: "compile it: clang -O2 -g -target bpf -c (docs/callouts.md); nothing was changed")
+    }
+
+    private func opened() throws -> OpaquePointer {
+        guard let object = nd_bpf_open_file(path) else {
+            let error = errno
+            throw NDError(
+                "callout.object", "\(path) is no BPF object: \(String(cString: strerror(error)))",
+                context: String(cString: nd_bpf_log()), hint: "compile it: clang -O2 -g -target bpf -c; nothing was changed")
+        }
+        return object
+    }
+
+    /// Its TC programs, by name.
+    public func entries() throws -> [String] {
+        let object = try opened()
+        defer { bpf_object__close(object) }
+        return Self.programs(object).filter { !Self.isAtSocket($0) }.map(Self.name).sorted()
+    }
+
+    /// Nil: there is no such program.
+    public func abilities(of entry: String) throws -> Abilities? {
+        let object = try opened()
+        defer { bpf_object__close(object) }
+        guard let program = bpf_object__find_program_by_name(object, entry), !Self.isAtSocket(program) else { return nil }
+        var may: UInt32 = 0
+        let error = nd_bpf_scan(object, program, path, &may)
+        guard error == 0 else { throw Self.unreadable(path, String(cString: strerror(-error))) }
+        return Abilities(rawValue: may)
+    }
+
+    /// Refuses what goes round ndbpf's verdict.
+    public func check(_ entry: String) throws -> Abilities {
+        guard let abilities = try abilities(of: entry) else {
+            throw NDError(
+                "callout.entry", "\(path) has no program '\(entry)' of type tc",
+                context: "its programs: \(try entries().joined(separator: ", "))",
+                hint: "name one of them, or write ND_CALLOUT_PROGRAM(\(entry), …); nothing was changed")
+        }
+        if abilities.contains(.sends) {
+            throw NDError(
+                "callout.sends", "program '\(entry)' of \(path) sends packets (bpf_redirect, bpf_clone_redirect): they would go round the filters and the SAs",
+                hint: "reinject the packet: change it, rebuild its header, and answer CONTINUE or PERMIT; nothing was changed")
+        }
+        if abilities.contains(.tailCalls) {
+            throw NDError(
+                "callout.tail-call", "program '\(entry)' of \(path) calls another program (bpf_tail_call), which nobody has looked at",
+                hint: "call a function instead; nothing was changed")
+        }
+        return abilities
+    }
+
+    // MARK: loading
+
+    /// The kernel's descriptor of a loaded program, which whoever calls closes. Programs and maps of one file
+    /// stay loaded, under pins with its digest, from commit to commit and from daemon to daemon.
+    func descriptor(_ entry: String, atSocket: Bool, _ instance: Instance) throws -> Int32 {
+        let name = atSocket ? entry + Self.socketSuffix : entry
+        let pin = programPin(instance, name)
+        var fd = bpf_obj_get(pin)
+        if fd >= 0 { return fd }
+        try load(instance, atSocket: atSocket)
+        fd = bpf_obj_get(pin)
+        guard fd >= 0 else {
+            throw NDError(
+                "callout.entry",
+                atSocket
+                    ? "\(path) has no program '\(name)': packets that the kernel's ESP decrypted are shown at the socket"
+                    : "\(path) has no program '\(name)'",
+                hint: atSocket
+                    ? "make both with ND_CALLOUT_PROGRAM; a callout that changes packets can't be asked about inbound packets on the kernel engine. Nothing was changed"
+                    : "nothing was changed")
+        }
+        return fd
+    }
+
+    static func pinPrefix(_ digest: String) -> String { "callout_\(digest)_" }
+
+    private func programPin(_ instance: Instance, _ name: String) -> String {
+        instance.mapPin(Self.pinPrefix(digest) + "prog_" + name)
+    }
+
+    private func mapPin(_ instance: Instance, _ name: String) -> String {
+        // bpffs takes no dots.
+        instance.mapPin(Self.pinPrefix(digest) + "map_" + name.replacingOccurrences(of: ".", with: "_"))
+    }
+
+    private func load(_ instance: Instance, atSocket: Bool) throws {
+        let object = try opened()
+        defer { bpf_object__close(object) }
+        for program in Self.programs(object) {
+            bpf_program__set_autoload(program, Self.isAtSocket(program) == atSocket)
+        }
+        var map: OpaquePointer? = bpf_object__next_map(object, nil)
+        while let this = map {
+            let name = String(cString: bpf_map__name(this))
+            // What the other half of the object has loaded already is shared.
+            let fd = bpf_obj_get(name == "nd_callout_meta" ? instance.mapPin(name) : mapPin(instance, name))
+            if fd >= 0 {
+                let error = bpf_map__reuse_fd(this, fd)
+                close(fd)
+                guard error == 0 else { throw failed("map \(name)", error) }
+            }
+            map = bpf_object__next_map(object, this)
+        }
+        let error = bpf_object__load(object)
+        guard error == 0 else { throw failed("it", error) }
+        map = bpf_object__next_map(object, nil)
+        while let this = map {
+            let name = String(cString: bpf_map__name(this))
+            if name != "nd_callout_meta", access(mapPin(instance, name), F_OK) != 0 {
+                let error = bpf_map__pin(this, mapPin(instance, name))
+                guard error == 0 else { throw failed("map \(name)", error) }
+            }
+            map = bpf_object__next_map(object, this)
+        }
+        for program in Self.programs(object) where Self.isAtSocket(program) == atSocket {
+            let error = bpf_obj_pin(bpf_program__fd(program), programPin(instance, Self.name(program)))
+            guard error == 0 || errno == EEXIST else { throw failed("program \(Self.name(program))", -errno) }
+        }
+    }
+
+    private func failed(_ what: String, _ error: Int32) -> NDError {
+        NDError(
+            "callout.load", "the kernel refuses \(what) of the callout's object \(path): \(String(cString: strerror(-error)))",
+            context: String(cString: nd_bpf_log()), hint: "nothing was changed")
+    }
+
+    private static func programs(_ object: OpaquePointer) -> [OpaquePointer] {
+        var all: [OpaquePointer] = []
+        var program: OpaquePointer? = bpf_object__next_program(object, nil)
+        while let this = program {
+            all.append(this)
+            program = bpf_object__next_program(object, this)
+        }
+        return all
+    }
+
+    private static func name(_ program: OpaquePointer) -> String { String(cString: bpf_program__name(program)) }
+
+    private static func isAtSocket(_ program: OpaquePointer) -> Bool {
+        bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SKB
+    }
+}
