@@ -69,8 +69,7 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.icmp_code = question->icmp_code;
 	p.ifindex = question->ifindex;
 	p.flags = question->flags;
-	p.outbound = question->layer == ND_LAYER_OUTBOUND_TRANSPORT ||
-		     question->layer == ND_LAYER_ALE_AUTH_CONNECT;
+	p.outbound = question->outbound;
 
 	struct nd_classification c = { .banks = asking->banks, .policy = asking->policy };
 
