@@ -69,13 +69,7 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.icmp_code = question->icmp_code;
 	p.ifindex = question->ifindex;
 	p.flags = question->flags;
-	p.outbound = question->layer == ND_LAYER_OUTBOUND_TRANSPORT ||
-		     question->layer == ND_LAYER_ALE_AUTH_CONNECT;
-
-	if (question->layer == ND_LAYER_STREAM || question->layer == ND_LAYER_DATAGRAM_DATA)
-		p.outbound = question->outbound;
-	else if (question->layer == ND_LAYER_OUTBOUND_IPPACKET)
-		p.outbound = 1;
+	p.outbound = question->outbound;
 
 	struct nd_classification c = {
 		.banks = asking->banks, .policy = asking->policy, .zero = asking->policy->zero,

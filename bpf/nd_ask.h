@@ -15,7 +15,7 @@ struct nd_question {
 	__u8 icmp_type;
 	__u8 icmp_code;
 	__u8 flags;
-	__u8 outbound; /* at STREAM and DATAGRAM_DATA; the other layers say it */
+	__u8 outbound;
 	__u8 zero[6];
 	__s64 found;  /* the answer: as nd_classify returns it */
 	__u64 filter; /* whose it is */

@@ -69,6 +69,7 @@ struct FilterBenchmark {
         let probe = try FilterProbe()
         var question = nd_question()
         question.layer = DatapathLayer.outboundTransport.rawValue
+        question.outbound = 1
         var sets: [(String, PolicyImage, nd_question)] = []
         for family in IPFamily.allCases {
             let (local, remote) = family == .v4 ? (local4, remote4) : (local6, remote6)

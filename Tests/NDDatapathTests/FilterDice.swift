@@ -10,16 +10,18 @@ struct FilterDice {
     private(set) var drawn: [String: Int] = [:]
 
     /// Programs that the test registers; others nobody did.
-    static func callout(_ number: UInt32) -> ProgramAnswer? {
+    static func callout(_ number: UInt32) -> CalloutAnswer? {
         switch number % 8 {
         case 1: .goOn
         case 2: .permit
         case 3: .block
+        case 4: .veto
         default: nil
         }
     }
 
     static let shapes = ["one value", "prefix", "range", "not equal", "at least", "at most", "several", "everything", "nothing"]
+    static let answers = ["answer goOn", "answer permit", "answer block", "answer veto", "no answer"]
     static let verdicts = ["permit", "block", "callout", "program", "inspection", "unregistered terminating", "unregistered inspection"]
 
     init(random: Seeded) { self.random = random }
@@ -56,8 +58,13 @@ struct FilterDice {
         case "permit": return .permit
         case "block": return .block
         case "callout": return .callout(random.pick(RuleAction.all.filter { $0 != .permit && $0 != .block }), context: UInt32(random.below(3)))
-        case "program": return .program(UInt32(random.below(16)), inspection: false)
-        case "inspection": return .program(UInt32(random.below(16)), inspection: true)
+        case "program", "inspection":
+            // Those that the test registers twice as often: what answers is what arbitration is about.
+            let number = UInt32(random.oneIn(2) ? random.below(16) : 1 + random.below(4))
+            if name == "program" { note(Self.callout(number).map { "answer \($0)" } ?? "no answer") }
+            let changes = random.oneIn(4)
+            if changes { note("changes") }
+            return .program(number, inspection: name == "inspection", changes: changes)
         default: return .unregistered(terminating: name == "unregistered terminating")
         }
     }
@@ -170,6 +177,7 @@ struct FilterPacket {
             localAddress: Self.unicast.contains(local) ? .unicast : Self.broadcast == local ? .broadcast : .foreign,
             remoteIsBroadcast: Self.broadcast == remote, icmpType: UInt8(truncatingIfNeeded: number(.icmpType)),
             icmpCode: UInt8(truncatingIfNeeded: number(.icmpCode)))
+        packet.direction = layer.direction ?? (number(.direction) & 1 == 0 ? .outbound : .inbound)
         interface = UInt32(truncatingIfNeeded: number(.interface))
         flags = PacketFlags(rawValue: UInt8(truncatingIfNeeded: number(.flags)))
     }
@@ -186,6 +194,7 @@ struct FilterPacket {
         question.family = family.rawValue
         (question.icmp_type, question.icmp_code) = (packet.icmpType, packet.icmpCode)
         question.flags = flags.rawValue
+        question.outbound = packet.direction == .outbound ? 1 : 0
         return question
     }
 

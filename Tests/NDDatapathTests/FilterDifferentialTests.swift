@@ -54,7 +54,8 @@ struct FilterDifferentialTests {
         print("filters: ND_SEED=\(Seeded.chosen) worker \(worker): \(cases) pairs, \(sets) sets, \(decided) decided, \(differences) differences")
         print("filters: drawn \(dice.drawn.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))")
         guard cases >= 100_000 else { return }
-        let all = PacketField.allCases.map { "\($0)" } + FilterDice.shapes + FilterDice.verdicts + ["hard"]
+        let all = PacketField.allCases.map { "\($0)" } + FilterDice.shapes + FilterDice.verdicts
+            + FilterDice.answers + ["hard", "changes"]
         for what in all { #expect(dice.drawn[what, default: 0] > 100, "\(what) is hardly drawn") }
         #expect(layers.count == DatapathLayer.all.count * 2)
         #expect(decided > cases / 3)
@@ -63,7 +64,7 @@ struct FilterDifferentialTests {
     @Test("Packets during 1,000 commits see the old policy or the new one, whole")
     func commits() throws {
         let probe = try FilterProbe()
-        // Every filter of a policy says its generation, in four layers and several banks.
+        // Every filter of a policy says its generation, in every layer and several banks.
         func image(_ generation: UInt32, filters: Int) throws -> PolicyImage {
             let filters = DatapathLayer.all.flatMap { layer in
                 (0..<filters).map { index in

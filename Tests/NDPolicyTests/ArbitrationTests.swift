@@ -6,7 +6,7 @@ import Testing
 struct ArbitrationTests {
     private static let heavy = Sublayer(name: "heavy", weight: 0xff00)
     private static let light = Sublayer(name: "light", weight: 0x10)
-    private static let program = Callout(name: "third party", layer: Layer(.outboundTransport, .v4), program: 7)
+    private static let program = Callout(name: "third party", layer: Layer(.outboundTransport, .v4), program: CalloutProgram(object: "/o", entry: "e"))
     private static let nobody = Callout(name: "nobody's", layer: Layer(.outboundTransport, .v4))
 
     private static func filter(
@@ -24,10 +24,10 @@ struct ArbitrationTests {
             .classify(.outboundTransport, World.tcp(.syn), answer: { callout, _ in callout.program == nil ? nil : answer })
     }
 
-    private typealias Result = (action: Classification.Decision.Action, name: String)
+    private typealias Result = (action: Classification.Word, name: String)
 
     private func expect(
-        _ filters: [Filter], _ action: Classification.Decision.Action?, _ name: String?, answer: CalloutAnswer? = nil,
+        _ filters: [Filter], _ action: Classification.Word?, _ name: String?, answer: CalloutAnswer? = nil,
         _ location: SourceLocation = #_sourceLocation
     ) {
         let decision = Self.ask(filters, answer: answer).decision

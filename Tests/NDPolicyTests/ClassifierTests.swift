@@ -172,9 +172,11 @@ struct ClassifierTests {
             $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: ports, remotePorts: ports, direction: .outbound)]
         }
         #expect(try some.compiled().classifier.filters(.outboundTransport, .v4).count == 3)
-        let rules = (1...16385).map { Rule(id: $0, layer: .outboundTransport, action: .permit, family: .v6) }
+        let filters = (1...UInt64(16385)).map {
+            RangeFilter(id: $0, layer: .outboundTransport, family: .v6, sublayer: 0, weight: $0, fields: [:], verdict: .permit)
+        }
         do {
-            _ = try CompiledPolicy(filters: rules.rangeFilters).image(generation: 1)
+            _ = try CompiledPolicy(filters: filters).image(generation: 1)
             Issue.record("compiled")
         } catch {
             #expect(error.code == "policy.too-many-filters")
@@ -196,7 +198,16 @@ struct ClassifierTests {
 
     @Test("Every label of nd.h's lists reaches Swift")
     func labels() {
-        #expect(DatapathLayer.all.map(\.description) == ["OUTBOUND_TRANSPORT", "INBOUND_TRANSPORT", "ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT"])
+        #expect(
+            DatapathLayer.all.map(\.description) == [
+                "OUTBOUND_TRANSPORT", "INBOUND_TRANSPORT", "ALE_AUTH_CONNECT", "ALE_AUTH_RECV_ACCEPT", "STREAM", "DATAGRAM_DATA",
+                "INBOUND_IPPACKET", "OUTBOUND_IPPACKET",
+            ])
+        for layer in Layer.all {
+            guard let served = layer.datapathLayer else { continue }
+            #expect(served.description == layer.kind.rawValue)
+        }
+        #expect(Layer.all.compactMap(\.datapathLayer).count == DatapathLayer.all.count * 2)
         #expect(RuleAction.all.map(\.description).contains("negotiate_discover"))
         #expect(PeerEntry.State.allCases.map(\.label) == ["unknown", "negotiating", "secured", "lost", "clear"])
         #expect(PeerEntry.State.allCases.count == Int(ND_PEER_STATE_COUNT.rawValue))

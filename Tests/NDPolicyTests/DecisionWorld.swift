@@ -65,5 +65,12 @@ struct World {
 }
 
 extension CompiledPolicy {
-    mutating func ask(first rule: Rule) { filters += rule.rangeFilters(weight: .max) }
+    /// A filter that is asked before all others.
+    mutating func ask(first layer: DatapathLayer, _ verdict: RangeFilter.Verdict, proto: UInt8? = nil) {
+        filters += IPFamily.allCases.map { family in
+            RangeFilter(
+                id: 99, layer: layer, family: family, sublayer: 0, weight: .max,
+                fields: proto.map { [.proto: [UInt128($0)...UInt128($0)]] } ?? [:], verdict: verdict, isHard: verdict == .block)
+        }
+    }
 }

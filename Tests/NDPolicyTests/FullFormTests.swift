@@ -27,6 +27,8 @@ struct FullFormTests {
         callouts:
           - { name: inspect, layer: STREAM_V4, provider: acme }
           - { name: inspect, layer: STREAM_V6 }
+          - { name: guard, layers: [OUTBOUND_TRANSPORT_V4, ALE_AUTH_RECV_ACCEPT_V4], provider: acme, program: { object: "callouts/guard, ours.o", entry: guard } }
+          - { name: watch, layer: DATAGRAM_DATA_V6, program: { object: /usr/lib/watch.bpf.o, entry: watch_2 } }
         filters:
           - { name: main mode, layer: IKEEXT_V4, action: PERMIT, provider-context: mm }
           - { name: quick mode, layer: FWPM_LAYER_IPSEC_V4, action: PERMIT, provider-context: qm }
@@ -56,12 +58,13 @@ struct FullFormTests {
           - { name: exempt icmp, layer: INBOUND_TRANSPORT_V6, weight: IKE_EXEMPTIONS, conditions: [ { field: IP_PROTOCOL, value: icmpv6 } ], action: PERMIT }
           - { name: look, layer: STREAM_V4, sublayer: below, weight: range 3, action: CALLOUT_INSPECTION, callout: inspect }
           - { name: look, layer: STREAM_V6, sublayer: below, action: CALLOUT_INSPECTION, callout: inspect }
+          - { name: guarded, layer: OUTBOUND_TRANSPORT_V4, sublayer: below, action: CALLOUT_UNKNOWN, callout: guard }
         \(auth)
         """
 
     @Test("The example says what it says")
     func reading() throws {
-        let policy = try Policy.parse(Self.example, file: "p.yaml")
+        let policy = try Policy.parse(Self.example, file: "/etc/nd/p.yaml")
         #expect(policy.scenario == nil && policy.scenarioName == "filters" && policy.isBoundary)
         let state = policy.expanded
         #expect(state.providers.map(\.name) == ["acme"] && state.providers[0].description == "what Acme&Sons brought")
@@ -69,7 +72,7 @@ struct FullFormTests {
         #expect(state.providerContexts[2].extendedMode == .init(methods: [.kerberos, .certificate]))
         #expect(state.sublayers.map(\.weight) == [0x9000, 12])
         #expect(state.sublayers[1].key == GUID("01234567-89ab-cdef-0123-456789abcdef"))
-        #expect(state.filters.map(\.id) == [1, 2, 3, 4, 5, 6, 7])
+        #expect(state.filters.map(\.id) == [1, 2, 3, 4, 5, 6, 7, 8])
         #expect(state.filters[2].action == .callout(.outboundTransport, .v4) && state.filters[2].context == .raw(.outboundNegotiateDiscover))
         let telnet = state.filters[3]
         #expect(telnet.isHard && telnet.weight == .explicit(255) && telnet.action == .block && telnet.sublayer == state.sublayers[0].key)
@@ -84,11 +87,17 @@ struct FullFormTests {
         // Each names the callout of its own layer.
         #expect(state.filters[5].action == .callout(.inspection, state.callouts[0].key))
         #expect(state.filters[6].action == .callout(.inspection, state.callouts[1].key))
+        // A relative path begins in the policy file's folder.
+        let guards = state.callouts.filter { $0.name == "guard" }
+        #expect(guards.map(\.layer.shortName) == ["OUTBOUND_TRANSPORT_V4", "ALE_AUTH_RECV_ACCEPT_V4"] && guards.allSatisfy { $0.provider == state.providers[0].key })
+        #expect(guards.allSatisfy { $0.program == CalloutProgram(object: "/etc/nd/callouts/guard, ours.o", entry: "guard") })
+        #expect(state.filters[7].action == .callout(.unknown, guards[0].key))
+        #expect(state.programs.map(\.description) == ["'guard' of /etc/nd/callouts/guard, ours.o", "'watch_2' of /usr/lib/watch.bpf.o"])
         // The contexts say what is offered.
         #expect(policy.keying.mainMode.map(\.description) == ["aes256-sha256-ecp256"])
         #expect(policy.keying.mainModeLifetime == .seconds(4 * 3600))
         #expect(policy.keying.quickMode == [.aesGCM16(keyBits: 256)])
-        #expect(try policy.expanded.rangeFilters { _ in 2 }.count == 3)
+        #expect(try policy.expanded.rangeFilters { _ in 2 }.count == 6)
     }
 
     private static func roundTrip(_ policy: Policy, _ location: SourceLocation = #_sourceLocation) throws {

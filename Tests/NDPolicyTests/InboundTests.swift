@@ -34,7 +34,7 @@ struct InboundTests {
     func blocked() throws {
         for layer in [DatapathLayer.inboundTransport, .aleAuthRecvAccept] {
             var world = try World(.boundary)
-            world.policy.ask(first: Rule(id: 99, layer: layer, action: .block, proto: IPProtocol.tcp))
+            world.policy.ask(first: layer, .block, proto: IPProtocol.tcp)
             #expect(world.in(World.tcp(.syn)) == Decision(.drop(.blocked), .blocked, flow: nil, peer: nil))
             #expect(world.decrypted(World.tcp(.syn)).verdict == .drop(.blocked))
         }

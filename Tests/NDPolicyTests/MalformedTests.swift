@@ -30,6 +30,11 @@ struct MalformedTests {
         #expect(Self.report(one.text) == one.expected)
     }
 
+    @Test("And with callouts of third parties", arguments: MalformedCallouts.cases)
+    func callouts(_ one: Case) {
+        #expect(Self.report(one.text) == one.expected)
+    }
+
     @Test("There are enough of them")
     func enough() { #expect(Malformed.cases.count >= 25 && MalformedFilters.cases.count >= 30) }
 

@@ -101,8 +101,8 @@ struct MatchTypeTests {
             Self.refusal(Filter(id: 4, name: "if", layer: layer, conditions: [.interface("eth9")], action: .block))
                 == "filter 4 \"if\" at OUTBOUND_TRANSPORT_V4: there is no interface 'eth9'\n  fix: `ip -brief link` lists them")
         #expect(
-            Self.refusal(Filter(id: 4, name: "s", layer: Layer(.stream, .v6), action: .block))
-                == "filter 4 \"s\" at STREAM_V6: nothing is decided at FWPM_LAYER_STREAM_V6\n  fix: use action CALLOUT_INSPECTION there, or a transport or ALE_AUTH layer")
+            Self.refusal(Filter(id: 4, name: "s", layer: Layer(.ipForward, .v6), action: .block))
+                == "filter 4 \"s\" at IPFORWARD_V6: nothing is decided at FWPM_LAYER_IPFORWARD_V6\n  fix: decide at a transport, ALE_AUTH or IPPACKET layer")
         #expect(
             Self.refusal(
                 Filter(id: 4, name: "t", layer: layer, action: .callout(.outboundTunnel, .v4)))
@@ -113,11 +113,15 @@ struct MatchTypeTests {
     @Test("Verdicts: hard permits stay hard, a filter's block always is, programs by number, unregistered callouts by use")
     func verdicts() throws {
         let layer = Layer(.outboundTransport, .v4)
-        let program = Callout(name: "p", layer: layer, program: 7)
+        let known = CalloutProgram(object: "/o", entry: "known"), writer = CalloutProgram(object: "/o", entry: "writer")
+        let program = Callout(name: "p", layer: layer, program: known)
+        let changing = Callout(name: "w", layer: layer, program: writer)
+        let absent = Callout(name: "a", layer: layer, program: CalloutProgram(object: "/o", entry: "absent"))
         let nobody = Callout(name: "n", layer: layer)
         func verdict(_ action: FilterAction, hard: Bool = false, _ context: FilterContext = .none) throws -> (RangeFilter.Verdict, Bool) {
             let filter = Filter(id: 1, name: "f", layer: layer, action: action, context: context, flags: hard ? .clearActionRight : [])
-            let made = try ExpandedPolicy(callouts: [program, nobody], filters: [filter]).rangeFilters()[0]
+            let made = try ExpandedPolicy(callouts: [program, changing, absent, nobody], filters: [filter])
+                .rangeFilters(programs: CalloutNumbers([(known, .readsPayload), (writer, .changesPackets)], first: 64))[0]
             return (made.verdict, made.isHard)
         }
         #expect(try verdict(.permit) == (.permit, false))
@@ -125,9 +129,13 @@ struct MatchTypeTests {
         #expect(try verdict(.block) == (.block, true))
         #expect(try verdict(.callout(.outboundTransport, .v4), .raw(.outboundNegotiateDiscover)) == (.callout(.negotiateDiscover, context: 0), false))
         #expect(try verdict(.callout(.outboundTransport, .v4)) == (.callout(.requireOutbound, context: 0), false))
-        #expect(try verdict(.callout(.unknown, program.key)) == (.program(7, inspection: false), false))
-        #expect(try verdict(.callout(.terminating, program.key), hard: true) == (.program(7, inspection: false), true))
-        #expect(try verdict(.callout(.inspection, program.key)) == (.program(7, inspection: true), false))
+        #expect(try verdict(.callout(.unknown, program.key)) == (.program(64, inspection: false, changes: false), false))
+        #expect(try verdict(.callout(.terminating, program.key), hard: true) == (.program(64, inspection: false, changes: false), true))
+        #expect(try verdict(.callout(.inspection, program.key)) == (.program(64, inspection: true, changes: false), false))
+        #expect(try verdict(.callout(.unknown, changing.key)) == (.program(65, inspection: false, changes: true), false))
+        // Of a program that was not loaded nobody knows an answer.
+        #expect(try verdict(.callout(.unknown, absent.key)) == (.unregistered(terminating: true), true))
+        #expect(try verdict(.callout(.inspection, absent.key)) == (.unregistered(terminating: false), false))
         #expect(try verdict(.callout(.unknown, nobody.key)) == (.unregistered(terminating: true), true))
         #expect(try verdict(.callout(.terminating, nobody.key)) == (.unregistered(terminating: true), true))
         #expect(try verdict(.callout(.inspection, nobody.key)) == (.unregistered(terminating: false), false))

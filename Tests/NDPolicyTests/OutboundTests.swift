@@ -59,7 +59,7 @@ struct OutboundTests {
     func blocked() throws {
         for layer in [DatapathLayer.outboundTransport, .aleAuthConnect] {
             var world = try World(.negotiationDiscovery)
-            world.policy.ask(first: Rule(id: 99, layer: layer, action: .block, proto: IPProtocol.tcp))
+            world.policy.ask(first: layer, .block, proto: IPProtocol.tcp)
             let decision = world.out(World.tcp(.syn))
             #expect(decision == Decision(.drop(.blocked), .blocked, flow: nil, peer: nil))
         }
@@ -70,7 +70,7 @@ struct OutboundTests {
         var world = try World(.negotiationDiscovery)
         world.secured()
         #expect(world.out(World.tcp(.syn)).verdict == .redirect)
-        world.policy.ask(first: Rule(id: 99, layer: .outboundTransport, action: .permit))
+        world.policy.ask(first: .outboundTransport, .permit)
         #expect(world.out(World.tcp(.ack)).verdict == .redirect)
         world.lost()
         #expect(world.out(World.tcp(.ack)).verdict == .drop(.latched))

@@ -18,7 +18,7 @@ extension RangeFilter {
 struct RangeArbitrationTests {
     /// Heaviest first; each is a sublayer's list of verdicts, a trailing true makes one hard.
     private func decide(
-        _ sublayers: [[(RangeFilter.Verdict, Bool)]], callout: @escaping (UInt32) -> ProgramAnswer? = { _ in nil }
+        _ sublayers: [[(RangeFilter.Verdict, Bool)]], callout: @escaping (UInt32) -> CalloutAnswer? = { _ in nil }
     ) throws -> FilterDecision? {
         var filters: [RangeFilter] = []
         for (sublayer, verdicts) in sublayers.enumerated() {
@@ -45,17 +45,30 @@ struct RangeArbitrationTests {
         #expect(try decide([]) == nil)
     }
 
-    @Test("A block of any sublayer beats a soft permit, and the heaviest block is named")
+    @Test("A block of any sublayer beats a soft permit, a soft one can be lifted, and the heaviest block is named")
     func block() throws {
         #expect(try decide([[(.permit, false)], [(.block, false)]]) == FilterDecision(.block, filter: 2))
-        #expect(try decide([[(.block, false)], [(.permit, false)]]) == FilterDecision(.block, filter: 1))
-        #expect(try decide([[(.block, false)], [(.permit, true)]]) == FilterDecision(.block, filter: 1))
+        #expect(try decide([[(.block, true)], [(.permit, true)]]) == FilterDecision(.block, filter: 1))
+        #expect(try decide([[(.block, false)], [(.permit, false)]]) == FilterDecision(.permit, filter: 2))
+        #expect(try decide([[(.block, false)], [(protect, false)]]) == FilterDecision(.persistSecurity, context: 7, filter: 2))
         #expect(try decide([[(.block, false)], [(.block, true)]]) == FilterDecision(.block, filter: 1))
+        #expect(try decide([[(.block, false)], [(.block, true)], [(.permit, true)]]) == FilterDecision(.block, filter: 1))
+    }
+
+    @Test("A program's block is lifted by a lighter permit, its veto by nothing")
+    func programBlock() throws {
+        let program = RangeFilter.Verdict.program(3, inspection: false, changes: false)
+        #expect(try decide([[(program, false)], [(.permit, false)]]) { _ in .block } == FilterDecision(.permit, filter: 2))
+        #expect(try decide([[(program, true)], [(.permit, false)]]) { _ in .block } == FilterDecision(.block, filter: 1))
+        #expect(try decide([[(program, false)], [(.permit, true)]]) { _ in .veto } == FilterDecision(.block, filter: 1))
+        #expect(try decide([[(.permit, true)], [(program, false)]]) { _ in .veto } == FilterDecision(.block, filter: 2))
+        // Nobody's is no veto.
+        #expect(try decide([[(.permit, true)], [(program, false)]]) == FilterDecision(.permit, filter: 1))
     }
 
     @Test("A hard permit stands against lighter blocks, but not against a veto")
     func hardPermit() throws {
-        let veto = RangeFilter.Verdict.program(3, inspection: false)
+        let veto = RangeFilter.Verdict.program(3, inspection: false, changes: false)
         #expect(try decide([[(.permit, true)], [(.block, true)]]) == FilterDecision(.permit, filter: 1))
         #expect(try decide([[(.permit, true)], [(veto, true)]]) { _ in .block } == FilterDecision(.block, filter: 2))
         #expect(try decide([[(.permit, true)], [(veto, false)]]) { _ in .block } == FilterDecision(.permit, filter: 1))
@@ -64,9 +77,9 @@ struct RangeArbitrationTests {
 
     @Test("A hard block ends the matter: what is lighter is not asked")
     func hardBlock() throws {
-        let program = RangeFilter.Verdict.program(3, inspection: true)
+        let program = RangeFilter.Verdict.program(3, inspection: true, changes: false)
         nonisolated(unsafe) var asked = 0
-        let count: (UInt32) -> ProgramAnswer? = { _ in
+        let count: (UInt32) -> CalloutAnswer? = { _ in
             asked += 1
             return nil
         }
@@ -90,12 +103,12 @@ struct RangeArbitrationTests {
 
     @Test("A terminating callout that nobody registered blocks, an inspection goes on; a program's answer counts")
     func programs() throws {
-        let program = RangeFilter.Verdict.program(9, inspection: false)
+        let program = RangeFilter.Verdict.program(9, inspection: false, changes: false)
         #expect(try decide([[(.unregistered(terminating: true), false)]])?.action == .block)
         #expect(try decide([[(program, false), (.permit, false)]])?.action == .block)
         #expect(try decide([[(program, false), (.permit, false)]]) { $0 == 9 ? .goOn : nil }?.filter == 2)
         #expect(try decide([[(program, false), (.block, false)]]) { _ in .permit }?.filter == 1)
-        #expect(try decide([[(.program(9, inspection: true), false), (.permit, false)]]) { _ in .block }?.action == .permit)
+        #expect(try decide([[(.program(9, inspection: true, changes: false), false), (.permit, false)]]) { _ in .block }?.action == .permit)
     }
 }
 

@@ -44,6 +44,15 @@ public struct CompiledPolicy: Hashable, Sendable {
         set { classifier = LinearClassifier(newValue) }
     }
 
+    /// Some filter wants decrypted inbound packets themselves, not their flows: it can block one, or asks a
+    /// program about it. The kernel's engine shows them at the socket only.
+    public var asksDecrypted: Bool {
+        let layers: [DatapathLayer] = [.inboundTransport, .aleAuthRecvAccept, .stream, .datagramData]
+        return layers.contains { layer in
+            IPFamily.allCases.contains { classifier.filters(layer, $0).contains(where: \.asksDecrypted) }
+        }
+    }
+
     /// What the layer's filters say of a packet; nil: none has a say.
     public func decide(
         _ layer: DatapathLayer, _ packet: Packet, interface: UInt32 = 0, flags: PacketFlags = []
@@ -53,11 +62,33 @@ public struct CompiledPolicy: Hashable, Sendable {
     }
 }
 
+extension RangeFilter {
+    fileprivate var asksDecrypted: Bool {
+        switch verdict {
+        case .permit, .callout, .unregistered(terminating: false): false
+        case .block, .program, .unregistered(terminating: true): takesDecrypted
+        }
+    }
+
+    /// No filter for clear packets alone, or for outbound ones.
+    private var takesDecrypted: Bool {
+        func takes(_ field: PacketField, _ values: [UInt128]) -> Bool {
+            guard let ranges = fields[field] else { return true }
+            return values.contains { value in ranges.contains { $0.contains(value) } }
+        }
+        let secured = UInt128(PacketFlags.isIPsecSecured.rawValue)
+        return takes(.flags, (0...255).filter { $0 & secured != 0 }) && takes(.direction, [1])
+    }
+}
+
 extension Policy {
     /// Expands and compiles. Interfaces that filters name are looked up; where nobody does, each is there.
-    public func compiled(interfaceIndex: (String) -> UInt32? = { _ in 1 }) throws(NDError) -> CompiledPolicy {
+    public func compiled(
+        interfaceIndex: (String) -> UInt32? = { _ in 1 }, programs: CalloutNumbers = .none
+    ) throws(NDError) -> CompiledPolicy {
         let expanded = expanded
-        var policy = CompiledPolicy(filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex))
+        var policy = CompiledPolicy(
+            filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex, programs: programs))
         policy.exemptsIKE = expanded.filters.contains { $0.layer.kind == .ikeext }
         let overhead = UInt16(clamping: espOverhead)
         policy.overheadV4 = overhead

@@ -34,7 +34,7 @@ public struct FieldValues: Hashable, Sendable {
             self[.icmpCode] = UInt128(packet.icmpCode)
         }
         self[.interface] = UInt128(interface)
-        self[.direction] = layer.isOutbound ? 0 : 1
+        self[.direction] = UInt128((layer.direction ?? packet.direction ?? .outbound).rawValue)
         self[.flags] = UInt128(flags.rawValue)
     }
 }
@@ -59,7 +59,14 @@ public enum AddressType: UInt32, Hashable, Sendable, CaseIterable {
 }
 
 extension DatapathLayer {
-    public var isOutbound: Bool { self == .outboundTransport || self == .aleAuthConnect }
+    /// nil where packets of both directions pass.
+    public var direction: PacketDirection? {
+        switch self {
+        case .outboundTransport, .aleAuthConnect, .outboundIPPacket: .outbound
+        case .stream, .datagramData: nil
+        default: .inbound
+        }
+    }
 
     /// "OUTBOUND_TRANSPORT_V4".
     func name(_ family: IPFamily) -> String { "\(self)_V\(family.rawValue)" }

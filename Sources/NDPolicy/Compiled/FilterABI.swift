@@ -15,8 +15,9 @@ extension RangeFilter {
         case .callout(let action, let context):
             filter.action = action.rawValue
             filter.context = context
-        case .program(let number, let inspection):
+        case .program(let number, let inspection, let changes):
             says(inspection ? ND_SAYS_INSPECTION : ND_SAYS_PROGRAM)
+            if changes { filter.flags |= UInt8(truncatingIfNeeded: ND_FILTER_CHANGES) }
             filter.context = number
         case .unregistered(let terminating):
             filter.flags |= UInt8(truncatingIfNeeded: ND_FILTER_UNREGISTERED)
@@ -28,9 +29,10 @@ extension RangeFilter {
     /// nil for what this module can't have written.
     static func verdict(_ filter: nd_filter) -> Verdict? {
         let isUnregistered = UInt32(filter.flags) & ND_FILTER_UNREGISTERED != 0
+        let changes = UInt32(filter.flags) & ND_FILTER_CHANGES != 0
         switch UInt32(filter.kind) {
-        case ND_SAYS_PROGRAM.rawValue: return .program(filter.context, inspection: false)
-        case ND_SAYS_INSPECTION.rawValue: return .program(filter.context, inspection: true)
+        case ND_SAYS_PROGRAM.rawValue: return .program(filter.context, inspection: false, changes: changes)
+        case ND_SAYS_INSPECTION.rawValue: return .program(filter.context, inspection: true, changes: changes)
         case ND_SAYS_NOTHING.rawValue: return .unregistered(terminating: false)
         case ND_SAYS_ACTION.rawValue:
             guard let action = RuleAction(rawValue: filter.action) else { return nil }

@@ -16,63 +16,41 @@ public struct FilterDecision: Hashable, Sendable {
     }
 }
 
-/// What a third party's program, asked about a packet, answers.
-public enum ProgramAnswer: Hashable, Sendable {
-    case goOn, permit, block
-}
-
-/// The rules by which filters that match become one decision; `nd_arbitrate` of bpf/classify.h is the
-/// same in C.
-///
-/// 1. Sublayers are asked from heavy to light. In each, matching filters are asked in their order until
-///    one says permit, block or an IPsec callout's action: that is the sublayer's word. Inspection,
-///    a program that answers "go on", and an inspection callout that nobody registered leave the
-///    word to the next filter; a terminating callout that nobody registered is a block.
-/// 2. A block beats a permit, whichever sublayer is the heavier; the heaviest block names the filter.
-/// 3. An IPsec callout's action is a permit that carries work: it takes the place of a plain permit
-///    of any sublayer, and of several the heaviest sublayer's holds.
-/// 4. A hard permit (or callout action) is final but for a veto: a block that a program gives through a
-///    hard filter.
-/// 5. A hard block, and a veto, end the matter; after a soft block lighter sublayers are still asked, so that
-///    what inspects sees the packet, but none changes it.
+/// Filters as tables have them, put to `Arbitration`.
 struct RangeArbitration {
     enum Step { case nextFilter, nextSublayer, end }
 
-    private(set) var decision: FilterDecision?
-    private var isHard = false
+    private var arbitration = Arbitration<FilterDecision>()
 
+    var decision: FilterDecision? { arbitration.decision?.filter }
+
+    /// A filter that matches. After a hard block nobody is asked any more: a packet that is dropped for good is
+    /// not shown to programs.
     mutating func consider(
-        _ id: UInt64, _ verdict: RangeFilter.Verdict, isHard hard: Bool, callout: (UInt32) -> ProgramAnswer?
+        _ id: UInt64, _ verdict: RangeFilter.Verdict, isHard: Bool, callout: (UInt32) -> CalloutAnswer?
     ) -> Step {
         switch verdict {
-        case .permit: return word(FilterDecision(.permit, filter: id), hard)
-        case .block: return word(FilterDecision(.block, filter: id), hard)
+        case .permit: return say(.init(.permit, hard: isHard), .permit, id)
+        case .block: return say(.init(.block, hard: isHard), .block, id)
         case .callout(let action, let context):
-            return word(FilterDecision(action, context: context, filter: id), hard)
+            return say(.init(.permit, hard: isHard, byCallout: true), action, context: context, id)
         case .unregistered(let terminating):
-            return terminating ? word(FilterDecision(.block, filter: id), hard) : .nextFilter
-        case .program(let number, inspection: true):
-            _ = callout(number)
-            return .nextFilter
-        case .program(let number, inspection: false):
-            switch callout(number) {
-            case .goOn: return .nextFilter
-            case .permit: return word(FilterDecision(.permit, filter: id), hard)
-            case .block: return word(FilterDecision(.block, filter: id), hard, isVeto: hard)
-            case nil: return word(FilterDecision(.block, filter: id), hard)
+            return terminating ? say(.init(.block, hard: isHard), .block, id) : .nextFilter
+        case .program(let number, let inspection, _):
+            let answer = callout(number)
+            guard !inspection, let said = Arbitration<FilterDecision>.Said(answer, filterIsHard: isHard) else {
+                return .nextFilter
             }
+            return say(said, said.word == .permit ? .permit : .block, id)
         }
     }
 
-    private mutating func word(_ new: FilterDecision, _ hard: Bool, isVeto: Bool = false) -> Step {
-        if new.action == .block {
-            guard !isHard || isVeto else { return .nextSublayer }
-            if decision?.action != .block { decision = new }
-            return hard ? .end : .nextSublayer
-        }
-        guard !isHard, decision?.action != .block else { return .nextSublayer }
-        if decision == nil || (decision?.action == .permit && new.action != .permit) { decision = new }
-        isHard = hard
-        return .nextSublayer
+    private mutating func say(
+        _ said: Arbitration<FilterDecision>.Said, _ action: RuleAction, context: UInt32 = 0, _ id: UInt64
+    ) -> Step {
+        let decision = FilterDecision(action, context: context, filter: id)
+        let isWork = action != .permit && action != .block
+        _ = arbitration.say(said, work: isWork ? decision : nil, decision)
+        return arbitration.isClosed ? .end : .nextSublayer
     }
 }

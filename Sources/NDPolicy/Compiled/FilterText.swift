@@ -28,7 +28,8 @@ extension RangeFilter.Verdict: CustomStringConvertible {
         case .permit: "permit"
         case .block: "block"
         case .callout(let action, let context): context == 0 ? "\(action)" : "\(action) context \(context)"
-        case .program(let number, let inspection): "program \(number)" + (inspection ? " inspects" : "")
+        case .program(let number, let inspection, let changes):
+            "program \(number)" + (inspection ? " inspects" : "") + (changes ? " and may change the packet" : "")
         case .unregistered(let terminating): terminating ? "unregistered callout: block" : "unregistered callout: go on"
         }
     }

@@ -24,7 +24,7 @@ public struct LinearClassifier: Hashable, Sendable {
     /// nil: no filter of the layer has a say.
     public func decide(
         _ layer: DatapathLayer, _ family: IPFamily, _ values: FieldValues,
-        callout: (UInt32) -> ProgramAnswer? = { _ in nil }
+        callout: (UInt32) -> CalloutAnswer? = { _ in nil }
     ) -> FilterDecision? {
         var arbitration = RangeArbitration()
         var done: Int?

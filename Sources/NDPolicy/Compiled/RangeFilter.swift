@@ -40,8 +40,9 @@ public struct RangeFilter: Hashable, Sendable {
         /// A built-in callout's part in the decision (`RuleAction` other than permit and block) and
         /// the quick-mode context it works with.
         case callout(RuleAction, context: UInt32)
-        /// A third party's program, by the number it is registered under. Inspection never decides.
-        case program(UInt32, inspection: Bool)
+        /// A third party's program, by its number (`CalloutNumbers`). Inspection never decides; after one that
+        /// changes packets the header is looked at.
+        case program(UInt32, inspection: Bool, changes: Bool)
         /// A callout that nobody registered: blocks where it terminates (FWP_ACTION_CALLOUT_TERMINATING),
         /// goes on where it doesn't.
         case unregistered(terminating: Bool)

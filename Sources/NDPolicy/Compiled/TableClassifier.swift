@@ -10,7 +10,7 @@ public struct TableClassifier: Sendable {
 
     public func decide(
         _ layer: DatapathLayer, _ family: IPFamily, _ values: FieldValues,
-        callout: (UInt32) -> ProgramAnswer? = { _ in nil }
+        callout: (UInt32) -> CalloutAnswer? = { _ in nil }
     ) -> FilterDecision? {
         let table = image.table(layer, family)
         let rows = PacketField.allCases.filter { table.tests($0) }.map { image.row($0, family, table[$0], values[$0]) }

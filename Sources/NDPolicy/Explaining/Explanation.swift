@@ -15,8 +15,12 @@ public struct Explanation: Hashable, Sendable, Encodable {
             public var action: String
         }
 
+        private enum CodingKeys: String, CodingKey { case layer, steps, decision, filter }
+
         public var layer: String
         public var steps: [Step]
+        /// Some matching filter asks a program that may decide.
+        var asksPrograms = false
         /// "permit", "block", or nil: no filter has a say.
         public var decision: String?
         public var filter: UInt32?
@@ -37,18 +41,44 @@ public struct Explanation: Hashable, Sendable, Encodable {
         self.packet = Self.describe(packet, direction)
         layers = []
         (verdict, reason) = ("", "")
-        if let unasked = Self.unasked(packet, policy) {
-            (verdict, reason) = ("pass", unasked)
-            return
-        }
+        var packet = packet
+        packet.direction = direction
+        let present = Set(policy.filters.map(\.layer))
+        var asksPrograms = false
         func ask(_ kind: Layer.Kind) -> Classification.Decision? {
-            let classification = policy.classify(kind, packet, interfaceIndex: interfaceIndex)
-            layers.append(LayerTrace(classification, policy))
+            let classification = policy.classify(
+                kind, packet, interfaceIndex: interfaceIndex, answer: { callout, _ in callout.program.map { _ in .goOn } })
+            let trace = LayerTrace(classification, policy)
+            layers.append(trace)
+            asksPrograms = asksPrograms || trace.asksPrograms
             return classification.decision
         }
-        mainMode = Self.context(.ikeext, packet, policy)
-        quickMode = Self.context(.ipsec, packet, policy)
-        (verdict, reason) = direction == .outbound ? Self.outbound(ask) : Self.inbound(packet, ask)
+        /// The filter that blocks at a layer that only few policies use.
+        func blocker(_ kind: Layer.Kind) -> Filter? {
+            guard present.contains(Layer(kind, packet.family)), let decision = ask(kind), decision.action == .block else { return nil }
+            return decision.filter
+        }
+        func decide() -> (String, String) {
+            if direction == .inbound, let filter = blocker(.inboundIPPacket) { return ("drop", "filter \(filter.id) blocks it as it comes") }
+            var result: (verdict: String, reason: String)
+            if let unasked = Self.unasked(packet, policy) {
+                result = ("pass", unasked)
+            } else {
+                mainMode = Self.context(.ikeext, packet, policy)
+                quickMode = Self.context(.ipsec, packet, policy)
+                result = direction == .outbound ? Self.outbound(ask) : Self.inbound(packet, ask)
+                guard result.verdict != "drop" else { return result }
+                if packet.key.proto == IPProtocol.tcp {
+                    if let filter = blocker(.stream) { result.reason += "; filter \(filter.id) blocks its payload" }
+                } else if let filter = blocker(.datagramData) {
+                    return ("drop", "filter \(filter.id) blocks its payload")
+                }
+            }
+            if direction == .outbound, let filter = blocker(.outboundIPPacket) { return ("drop", "filter \(filter.id) blocks it as it goes") }
+            return result
+        }
+        (verdict, reason) = decide()
+        if asksPrograms { reason += "; what the programs asked answer is not known here and may change it" }
     }
 
     private static func context(_ kind: Layer.Kind, _ packet: Packet, _ policy: ExpandedPolicy) -> String? {
@@ -150,6 +180,7 @@ public struct Explanation: Hashable, Sendable, Encodable {
 extension Explanation.LayerTrace {
     fileprivate init(_ classification: Classification, _ policy: ExpandedPolicy) {
         layer = classification.layer.name
+        var asksPrograms = false
         decision = classification.decision.map { $0.action == .permit ? "permit" : "block" }
         filter = classification.decision?.filter.id
         steps = classification.steps.map { step in
@@ -158,7 +189,17 @@ extension Explanation.LayerTrace {
             switch step.outcome {
             case .noMatch(let condition, let found): (matched, effect) = (false, "no match: \(condition), the packet has \(found)")
             case .notAsked: (matched, effect) = (true, "matches, but a heavier filter of the sublayer has decided")
-            case .wentOn(let reason): (matched, effect) = (true, "matches and goes on: \(reason)")
+            case .wentOn(let reason):
+                matched = true
+                if case .callout(let use, let key) = step.filter.action, let program = policy.callout(key: key)?.program {
+                    let looksOn = use == .inspection
+                    asksPrograms = asksPrograms || !looksOn
+                    effect = looksOn
+                        ? "matches and shows the packet to \(program), which looks on only"
+                        : "matches and asks \(program); taken here as if it leaves the word to the next filter"
+                } else {
+                    effect = "matches and goes on: \(reason)"
+                }
             case .decided(let what): (matched, effect) = (true, what.rawValue)
             }
             let raw = step.filter.context.raw.name(for: step.filter.builtInCallout).map { " \($0)" } ?? ""
@@ -167,5 +208,6 @@ extension Explanation.LayerTrace {
                 weight: hex(step.filter.effectiveWeight, 16), matched: matched, effect: effect,
                 action: policy.actionText(step.filter) + raw)
         }
+        self.asksPrograms = asksPrograms
     }
 }

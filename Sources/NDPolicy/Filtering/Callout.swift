@@ -4,11 +4,11 @@ public struct Callout: Hashable, Sendable {
     public var name: String
     public var layer: Layer
     public var provider: GUID?
-    /// The number that the datapath knows the program of a third party by; nil: nobody registered one.
-    public var program: UInt32?
+    /// nil: nobody registered one.
+    public var program: CalloutProgram?
 
     public init(
-        key: GUID? = nil, name: String, layer: Layer, provider: GUID? = nil, program: UInt32? = nil
+        key: GUID? = nil, name: String, layer: Layer, provider: GUID? = nil, program: CalloutProgram? = nil
     ) {
         // One name may stand at several layers, as a transport callout must (at ALE_AUTH_RECV_ACCEPT too).
         self.key = key ?? GUID(named: "\(layer.shortName)/\(name)", kind: "callout")

@@ -57,11 +57,12 @@ extension IPAddress {
 }
 
 extension Condition.Field {
-    /// What BPF tests; nil for what no packet carries.
-    func packetField(_ layer: Layer.Kind) -> PacketField? {
+    /// What BPF tests; nil for what no packet carries. Where packets of both directions pass, which end is the
+    /// destination depends on the packet's.
+    func packetField(_ layer: Layer.Kind, _ direction: PacketDirection? = nil) -> PacketField? {
         switch self {
         case .localAddressType: .localAddressType
-        case .destinationAddressType: layer.direction == .inbound ? .localAddressType : .remoteAddressType
+        case .destinationAddressType: (layer.direction ?? direction) == .inbound ? .localAddressType : .remoteAddressType
         case .proto: .proto
         case .localAddress: .localAddress
         case .remoteAddress: .remoteAddress

@@ -14,18 +14,19 @@ public struct FilterEngine: Hashable, Sendable {
     }
 
     /// Adopts what is already enforced; refuses what no commit would have taken.
-    public init(_ state: ExpandedPolicy) throws(EngineErrors) {
-        try EngineErrors.check(state)
+    public init(_ state: ExpandedPolicy, reading: ProgramReading = { _ in nil }) throws(EngineErrors) {
+        try EngineErrors.check(state, reading: reading)
         self.state = state
         lastFilter = state.filters.map(\.id).max() ?? 0
     }
 
     public func begin() -> Transaction { Transaction(state, generation: generation, lastFilter: lastFilter) }
 
-    /// Takes the transaction whole or not at all. `apply` makes the state effective; when it throws, nothing
-    /// has changed here either.
+    /// Takes the transaction whole or not at all. `reading` looks into the programs of callouts; `apply` makes
+    /// the state effective; when it throws, nothing has changed here either.
     public mutating func commit(
-        _ transaction: inout Transaction, apply: (ExpandedPolicy) throws -> Void = { _ in }
+        _ transaction: inout Transaction, apply: (ExpandedPolicy) throws -> Void = { _ in },
+        reading: ProgramReading = { _ in nil }
     ) throws {
         let changed = try transaction.open()
         guard changed.generation == generation else {
@@ -33,7 +34,7 @@ public struct FilterEngine: Hashable, Sendable {
                 "engine.conflict", "another transaction was committed since this one began",
                 hint: "begin again and repeat the changes")
         }
-        try EngineErrors.check(changed.state)
+        try EngineErrors.check(changed.state, reading: reading)
         try apply(changed.state)
         transaction.end()
         state = changed.state
@@ -46,14 +47,15 @@ public struct FilterEngine: Hashable, Sendable {
 
     /// One transaction: committed when the body returns, aborted when it throws.
     public mutating func transaction(
-        apply: (ExpandedPolicy) throws -> Void = { _ in }, _ body: (inout Transaction) throws -> Void
+        apply: (ExpandedPolicy) throws -> Void = { _ in }, reading: ProgramReading = { _ in nil },
+        _ body: (inout Transaction) throws -> Void
     ) throws {
         var changes = begin()
         do { try body(&changes) } catch {
             abort(&changes)
             throw error
         }
-        try commit(&changes, apply: apply)
+        try commit(&changes, apply: apply, reading: reading)
     }
 }
 
@@ -63,8 +65,8 @@ public struct EngineErrors: Error, Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { errors.map(\.description).joined(separator: "\n") }
 
-    static func check(_ state: ExpandedPolicy) throws(EngineErrors) {
-        let problems = state.problems
+    static func check(_ state: ExpandedPolicy, reading: ProgramReading) throws(EngineErrors) {
+        let problems = state.problems(reading: reading)
         guard !problems.isEmpty else { return }
         throw EngineErrors(errors: problems.prefix(50).map { state.error($0) })
     }

@@ -43,8 +43,10 @@ public struct Layer: Hashable, Sendable {
         public var server: Server {
             switch self {
             case .ikeext, .ipsec: .controlPlane
-            case .outboundTransport, .inboundTransport, .aleAuthConnect, .aleAuthRecvAccept: .datapath
-            default: .callouts
+            case .outboundTransport, .inboundTransport, .aleAuthConnect, .aleAuthRecvAccept, .stream, .datagramData,
+                .inboundIPPacket, .outboundIPPacket:
+                .datapath
+            default: .nobody
             }
         }
 
@@ -53,8 +55,8 @@ public struct Layer: Hashable, Sendable {
 
     public enum Server: Hashable, Sendable {
         case controlPlane, datapath
-        /// A point where third parties' callouts look on.
-        case callouts
+        /// ndbpf has no say in forwarded packets, and what was dropped is told by events.
+        case nobody
     }
 
     public var kind: Kind
@@ -139,6 +141,10 @@ public struct Layer: Hashable, Sendable {
         case .inboundTransport: .inboundTransport
         case .aleAuthConnect: .aleAuthConnect
         case .aleAuthRecvAccept: .aleAuthRecvAccept
+        case .stream: .stream
+        case .datagramData: .datagramData
+        case .inboundIPPacket: .inboundIPPacket
+        case .outboundIPPacket: .outboundIPPacket
         default: nil
         }
     }
@@ -159,6 +165,10 @@ public struct DatapathLayer: Hashable, Sendable, Comparable, CustomStringConvert
     public static let inboundTransport = DatapathLayer(ND_LAYER_INBOUND_TRANSPORT)
     public static let aleAuthConnect = DatapathLayer(ND_LAYER_ALE_AUTH_CONNECT)
     public static let aleAuthRecvAccept = DatapathLayer(ND_LAYER_ALE_AUTH_RECV_ACCEPT)
+    public static let stream = DatapathLayer(ND_LAYER_STREAM)
+    public static let datagramData = DatapathLayer(ND_LAYER_DATAGRAM_DATA)
+    public static let inboundIPPacket = DatapathLayer(ND_LAYER_INBOUND_IPPACKET)
+    public static let outboundIPPacket = DatapathLayer(ND_LAYER_OUTBOUND_IPPACKET)
 
     public static var all: [DatapathLayer] {
         (0..<UInt8(truncatingIfNeeded: ND_LAYER_COUNT.rawValue)).compactMap(DatapathLayer.init)

@@ -13,7 +13,8 @@ extension ExpandedPolicy {
         }
         for callout in callouts {
             blocks.append(
-                "callout \"\(callout.name)\" {\(callout.key)}\n  layer     \(callout.layer.name) {\(callout.layer.guid)}")
+                "callout \"\(callout.name)\" {\(callout.key)}\n  layer     \(callout.layer.name) {\(callout.layer.guid)}"
+                    + (callout.program.map { "\n  program   \($0.entry) of \($0.object)" } ?? ""))
         }
         for context in providerContexts {
             var lines = ["provider context \"\(context.name)\" {\(context.key)}"]

@@ -34,6 +34,8 @@ public struct Packet: Hashable, Sendable {
     public var quoted: FlowKey?
     /// The index of the interface that it comes or goes by.
     public var interface: UInt32 = 0
+    /// Where a layer sees packets of both directions, as STREAM does.
+    public var direction: PacketDirection?
     public var flags: ConditionFlags = []
     /// What authentication said of the ends, where it did.
     public var remoteMachine: String?
@@ -98,7 +100,7 @@ extension Packet {
         case .icmpType: isICMPOfFamily ? UInt128(icmpType) : nil
         case .icmpCode: isICMPOfFamily ? UInt128(icmpCode) : nil
         case .interface: UInt128(interface)
-        case .direction: layer.direction.map { UInt128($0.rawValue) }
+        case .direction: (layer.direction ?? direction).map { UInt128($0.rawValue) }
         case .flags: UInt128(flags.packetBits)
         }
     }

@@ -38,10 +38,14 @@ extension ExpandedPolicy {
     public static let mostOthers = 4_096
     public static let mostConditions = 1_024
 
-    /// Everything that a commit refuses.
-    public var problems: [Problem] {
+    /// Everything that a commit refuses but for what only a look into the programs tells.
+    public var problems: [Problem] { problems { _ in nil } }
+
+    /// Everything that a commit refuses. Each program is read once.
+    public func problems(reading: ProgramReading) -> [Problem] {
         var found: [Problem] = []
         let index = References(self)
+        let rules = CalloutRules(self, reading)
         found += Self.duplicates(.provider, providers.map { ($0.key, $0.name) }, Provider.builtIn.map(\.key))
         found += Self.duplicates(.sublayer, sublayers.map { ($0.key, $0.name) }, Sublayer.builtIn.map(\.key))
         found += Self.duplicates(.callout, callouts.map { ($0.key, $0.name) }, Self.builtInCalloutKeys)
@@ -52,7 +56,8 @@ extension ExpandedPolicy {
         for (at, context) in providerContexts.enumerated() {
             found += index.owner(context.provider, .providerContext, at) + context.problems(at)
         }
-        for (at, filter) in filters.enumerated() { found += index.problems(filter, at) }
+        found += rules.problems()
+        for (at, filter) in filters.enumerated() { found += index.problems(filter, at) + rules.problems(filter, at) }
         for (kind, count, most) in [
             (Problem.Kind.filter, filters.count, Self.mostFilters), (.sublayer, sublayers.count, Self.mostOthers),
             (.callout, callouts.count, Self.mostOthers), (.providerContext, providerContexts.count, Self.mostOthers),

@@ -3,7 +3,9 @@ import NDCore
 extension ExpandedPolicy {
     /// The filters of the layers that BPF serves, in the form that BPF's tables are built from. Fails on what
     /// BPF can't tell, since a filter that is left out would open or close something silently.
-    public func rangeFilters(interfaceIndex: (String) -> UInt32? = { _ in nil }) throws(NDError) -> [RangeFilter] {
+    public func rangeFilters(
+        interfaceIndex: (String) -> UInt32? = { _ in nil }, programs numbers: CalloutNumbers = .none
+    ) throws(NDError) -> [RangeFilter] {
         let ranks = Dictionary(
             allSublayers.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { first, _ in first })
         let programs = Dictionary(callouts.map { ($0.key, $0.program) }, uniquingKeysWith: { first, _ in first })
@@ -11,29 +13,40 @@ extension ExpandedPolicy {
         result.reserveCapacity(filters.count)
         for filter in filters where filter.layer.kind.server != .controlPlane {
             guard let layer = filter.layer.datapathLayer else {
-                // DISCARD layers and the points where payload is shown only tell callouts what was decided.
-                if case .callout(.inspection, _) = filter.action { continue }
+                // What nobody registered and only looks on, nothing is lost of.
+                if case .callout(.inspection, let key) = filter.action, (programs[key] ?? nil) == nil { continue }
                 throw filter.unsupported(
-                    "nothing is decided at \(filter.layer.name)",
-                    "use action CALLOUT_INSPECTION there, or a transport or ALE_AUTH layer")
+                    "nothing is decided at \(filter.layer.name)", "decide at a transport, ALE_AUTH or IPPACKET layer")
             }
             guard let rank = ranks[filter.sublayer] else {
                 throw filter.unsupported("its sublayer {\(filter.sublayer)} doesn't exist", "add the sublayer first")
             }
-            let program: UInt32? = if case .callout(_, let key) = filter.action { programs[key] ?? nil } else { nil }
-            result.append(try filter.rangeFilter(layer, sublayer: rank, program: program, interfaceIndex))
+            var program: CalloutNumbers.Entry?
+            if case .callout(_, let key) = filter.action, let named = programs[key] ?? nil { program = numbers[named] }
+            for direction in filter.directions {
+                result.append(try filter.rangeFilter(layer, sublayer: rank, program: program, direction, interfaceIndex))
+            }
         }
         return result
     }
 }
 
 extension Filter {
-    func rangeFilter(
-        _ datapathLayer: DatapathLayer, sublayer: Int, program: UInt32?, _ interfaceIndex: (String) -> UInt32?
+    /// Where packets of both directions pass, their destination is at one end or at the other: a filter that
+    /// asks for its type is compiled for each direction.
+    fileprivate var directions: [PacketDirection?] {
+        layer.kind.direction == nil && conditions.contains { $0.field == .destinationAddressType }
+            ? PacketDirection.allCases : [nil]
+    }
+
+    fileprivate func rangeFilter(
+        _ datapathLayer: DatapathLayer, sublayer: Int, program: CalloutNumbers.Entry?, _ direction: PacketDirection?,
+        _ interfaceIndex: (String) -> UInt32?
     ) throws(NDError) -> RangeFilter {
         var fields: [PacketField: [ClosedRange<UInt128>]] = [:]
+        if let direction { fields[.direction] = [UInt128(direction.rawValue)...UInt128(direction.rawValue)] }
         for (field, conditions) in conditionGroups {
-            guard let tested = field.packetField(layer.kind) else {
+            guard let tested = field.packetField(layer.kind, direction) else {
                 throw unsupported(
                     "\(field.rawValue) can't be tested per packet by this version",
                     "match the peer's addresses with IP_REMOTE_ADDRESS")
@@ -50,28 +63,20 @@ extension Filter {
             if let before = fields[tested] { values = values.intersection(RangeSet(before)) }
             fields[tested] = values.ranges
         }
+        let verdict = try verdict(program)
         return RangeFilter(
             id: UInt64(id), layer: datapathLayer, family: layer.family, sublayer: sublayer, weight: effectiveWeight,
-            fields: fields, verdict: try verdict(program), isHard: isHard || isPlainBlock(program))
+            fields: fields, verdict: verdict, isHard: isHard || verdict.isPlainBlock)
     }
 
-    /// A filter's own block is hard, and so is what stands in for a callout that nobody registered.
-    private func isPlainBlock(_ program: UInt32?) -> Bool {
-        switch action {
-        case .permit: false
-        case .block: true
-        case .callout(let use, _): builtInCallout == nil && program == nil && use != .inspection
-        }
-    }
-
-    private func verdict(_ program: UInt32?) throws(NDError) -> RangeFilter.Verdict {
+    private func verdict(_ program: CalloutNumbers.Entry?) throws(NDError) -> RangeFilter.Verdict {
         switch action {
         case .permit: return .permit
         case .block: return .block
         case .callout(let use, _):
             if builtInCallout != nil { return .callout(try ruleAction, context: 0) }
             guard let program else { return .unregistered(terminating: use != .inspection) }
-            return .program(program, inspection: use == .inspection)
+            return .program(program.number, inspection: use == .inspection, changes: program.changes)
         }
     }
 
@@ -102,4 +107,9 @@ extension Filter {
     func unsupported(_ what: String, _ hint: String) -> NDError {
         NDError("policy.unsupported", "filter \(id) \"\(name)\" at \(layer.shortName): \(what)", hint: hint)
     }
+}
+
+extension RangeFilter.Verdict {
+    /// A filter's own block is hard, and so is what stands in for a callout that nobody registered.
+    fileprivate var isPlainBlock: Bool { self == .block || self == .unregistered(terminating: true) }
 }

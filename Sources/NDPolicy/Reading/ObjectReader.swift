@@ -8,31 +8,46 @@ final class ObjectReader {
     let findings: Findings
     /// What the scenario brings; its objects may be named.
     let base: ExpandedPolicy
+    /// Of the policy file: where its relative paths begin.
+    private let folder: String
     private(set) var objects = ExpandedPolicy()
     /// Where each object stands, for problems that only the whole shows.
     private var places: [Problem.Kind: [MappingReader]] = [:]
 
-    init(_ findings: Findings, base: ExpandedPolicy) {
+    init(_ findings: Findings, base: ExpandedPolicy, folder: String) {
         self.findings = findings
         self.base = base
+        self.folder = folder
     }
 
-    func read(_ top: MappingReader) -> ExpandedPolicy {
+    func read(_ top: MappingReader, programs reading: ProgramReading) -> ExpandedPolicy {
         each(top, "providers", .provider, ["name", "key", "description"], provider)
         each(top, "provider-contexts", .providerContext, Self.contextKeys, context)
         each(top, "sublayers", .sublayer, ["name", "key", "weight", "provider"], sublayer)
-        each(top, "callouts", .callout, ["name", "key", "layer", "provider"], callout)
+        callouts(top)
         let filters = FilterReader(self)
         each(top, "filters", .filter, FilterReader.keys, most: ExpandedPolicy.mostFilters) { item in
             guard let filter = filters.read(item) else { return false }
             self.objects.filters.append(filter)
             return true
         }
-        reportProblems()
+        reportProblems(reading)
         return objects
     }
 
     private static let contextKeys = ["name", "key", "type", "flags", "proposals", "lifetime", "extended-mode", "provider"]
+
+    /// An item with several layers stands for a callout at each.
+    private func callouts(_ top: MappingReader) {
+        let reader = CalloutReader(objects: self, folder: folder)
+        for node in top.list("callouts", of: "mappings", most: ExpandedPolicy.mostOthers) ?? [] {
+            let item = MappingReader(node, path: "callouts", keys: CalloutReader.keys, findings)
+            guard item.isMapping else { continue }
+            let read = reader.read(item)
+            objects.callouts += read
+            places[.callout, default: []] += read.map { _ in item }
+        }
+    }
 
     private func each(
         _ top: MappingReader, _ key: String, _ kind: Problem.Kind, _ keys: [String], most: Int = ExpandedPolicy.mostOthers,
@@ -45,21 +60,22 @@ final class ObjectReader {
     }
 
     /// What is read without a fault and yet would not be committed.
-    private func reportProblems() {
+    private func reportProblems(_ reading: ProgramReading) {
         guard findings.errors.isEmpty else { return }
         let whole = base.adding(objects)
         let offsets: [Problem.Kind: Int] = [
             .filter: base.filters.count, .providerContext: base.providerContexts.count, .sublayer: base.sublayers.count,
             .callout: base.callouts.count, .provider: base.providers.count,
         ]
-        for problem in whole.problems {
+        for problem in whole.problems(reading: reading) {
             let index = problem.index - (offsets[problem.kind] ?? 0)
             let error = whole.error(problem)
             guard let found = places[problem.kind], found.indices.contains(index) else {
                 findings.add(problem.code, at: nil, error.message, fix: error.hint)
                 continue
             }
-            var mark = found[index].place(problem.part)
+            let part = problem.part == "layer" && found[index].has("layers") ? "layers" : problem.part
+            var mark = found[index].place(part)
             if let item = problem.item, case .sequence(let items)? = found[index].node(problem.part), items.indices.contains(item) {
                 mark = items[item].mark ?? mark
             }
@@ -85,13 +101,6 @@ extension ObjectReader {
         guard let weight, let provider = owner(item) else { return false }
         objects.sublayers.append(
             Sublayer(key: key.given, name: name, weight: UInt16(truncatingIfNeeded: weight), provider: provider.given))
-        return true
-    }
-
-    private func callout(_ item: MappingReader) -> Bool {
-        guard let name = name(item), let key = key(item), let layer = layer(item), let provider = owner(item)
-        else { return false }
-        objects.callouts.append(Callout(key: key.given, name: name, layer: layer, provider: provider.given))
         return true
     }
 
@@ -178,20 +187,25 @@ extension ObjectReader {
     }
 
     func layer(_ item: MappingReader) -> Layer? {
-        guard item.require("layer", fix: "such as OUTBOUND_TRANSPORT_V4"), let word = item.text("layer", of: "a layer") else { return nil }
+        guard item.require("layer", fix: "such as OUTBOUND_TRANSPORT_V4"), let node = item.node("layer") else { return nil }
+        return layer(node, item.full("layer"))
+    }
+
+    func layer(_ node: Node, _ key: String) -> Layer? {
+        guard let word = scalarText(node, key, of: "a layer", findings) else { return nil }
         if let layer = Layer(word) { return layer }
         let names = Layer.all.map(\.shortName)
         let short = word.hasPrefix("FWPM_LAYER_") ? String(word.dropFirst(11)) : word
         if let kind = Layer.Kind(rawValue: short) {
             let both = IPFamily.allCases.map { Layer(kind, $0).shortName }
             findings.add(
-                "value", at: item.node("layer")?.mark, "'\(item.full("layer"))' is '\(word)' without its family",
+                "value", at: node.mark, "'\(key)' is '\(word)' without its family",
                 fix: "write \(both.joined(separator: " or "))")
             return nil
         }
         let near = names.min { editDistance(short, $0) < editDistance(short, $1) }.filter { editDistance(short, $0) <= 6 }
         findings.add(
-            "value", at: item.node("layer")?.mark, "there is no layer '\(clipped(word))'",
+            "value", at: node.mark, "there is no layer '\(clipped(word))'",
             fix: near.map { "did you mean '\($0)'?" } ?? "known: \(names.joined(separator: ", "))")
         return nil
     }

@@ -2,24 +2,43 @@ import NDCore
 import Yams
 
 extension Policy {
-    /// Reads the text of a policy file; `file` only names it in errors.
-    public static func parse(_ text: String, file: String) throws(PolicyErrors) -> Policy {
+    /// Reads the text of a policy file. `file` names it in errors, and relative paths in it begin in its
+    /// folder. `reading` looks into the programs of callouts.
+    public static func parse(
+        _ text: String, file: String, reading: ProgramReading = { _ in nil }
+    ) throws(PolicyErrors) -> Policy {
+        try parse(text, file: file, folder: folder(of: file), reading)
+    }
+
+    static func parse(
+        _ text: String, file: String, folder: String, _ reading: ProgramReading
+    ) throws(PolicyErrors) -> Policy {
         let findings = Findings(file: file)
         guard let root = YAMLText.root(of: text, findings) else { throw PolicyErrors(findings.errors) }
-        let policy = PolicyReader(findings).read(root)
+        let policy = PolicyReader(findings, folder: folder).read(root, programs: reading)
         guard findings.errors.isEmpty else { throw PolicyErrors(findings.errors) }
         return policy
+    }
+
+    /// Empty where the name has none.
+    static func folder(of file: String) -> String {
+        guard let slash = file.lastIndex(of: "/") else { return "" }
+        return slash == file.startIndex ? "/" : String(file[..<slash])
     }
 }
 
 struct PolicyReader {
     let findings: Findings
+    private let folder: String
 
-    init(_ findings: Findings) { self.findings = findings }
+    init(_ findings: Findings, folder: String) {
+        self.findings = findings
+        self.folder = folder
+    }
 
     private enum Treatment: String, CaseIterable { case exempt, protect }
 
-    func read(_ root: Node) -> Policy {
+    func read(_ root: Node, programs reading: ProgramReading) -> Policy {
         let top = MappingReader(
             root, path: "",
             keys: [
@@ -47,7 +66,7 @@ struct PolicyReader {
             }
         }
         if ObjectReader.keys.contains(where: { top.has($0) }) {
-            policy.objects = ObjectReader(findings, base: policy.scenarioFilters).read(top)
+            policy.objects = ObjectReader(findings, base: policy.scenarioFilters, folder: folder).read(top, programs: reading)
             if policy.scenario == nil {
                 for (layer, kind) in [(Layer.Kind.ikeext, ProviderContext.Kind.ikeMainMode), (.ipsec, .ikeQuickModeTransport)] {
                     let offered = policy.objects.filters.filter { $0.layer.kind == layer }.compactMap { policy.objects.context(of: $0) }

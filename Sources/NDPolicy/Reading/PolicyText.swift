@@ -67,6 +67,9 @@ extension ExpandedPolicy {
             item.key(callout.key, unless: Callout(name: callout.name, layer: callout.layer).key)
             owner(callout.provider, &item)
             item.add("layer", callout.layer.shortName)
+            if let program = callout.program {
+                item.add("program", "{ object: \(YAMLLines.word(program.object)), entry: \(YAMLLines.word(program.entry)) }")
+            }
         }
         if filters.isEmpty { text.add("filters: []") }
         text.list("filters", filters, write)
