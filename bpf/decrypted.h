@@ -51,6 +51,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 {
 	struct nd_state *state = nd_state_get();
 	struct nd_flow *flow;
+	bool exempt;
 	long rule;
 
 	if (!state)
@@ -63,14 +64,18 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	rule = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 		return nd_drop(skb, p, nd_block_reason(rule));
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
-	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_pass(p, ND_PASS_IN_PROTECTED);
-	flow = nd_flow_find(p, policy);
-	if (!flow) {
+	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
+		 (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
+	flow = exempt ? NULL : nd_flow_find(p, policy);
+	rule = -1;
+	if (!flow && !(exempt && nd_icmp_is_error(p))) {
 		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 			return nd_drop(skb, p, nd_block_reason(rule));
+	}
+	if (exempt)
+		return nd_pass(p, ND_PASS_IN_PROTECTED);
+	if (!flow) {
 		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);
 		/* Without room for the latch the answer could leave in clear. */
 		if (!flow)

@@ -238,7 +238,9 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 #define ND_LOCAL_UNICAST 0x1u
 #define ND_LOCAL_BROADCAST 0x2u
 
-#define ND_POLICY_IKE_EXEMPT 0x1u  /* a main-mode filter exists: UDP 500 and 4500 are the daemon's */
+/* the family has a main-mode filter: UDP 500 and 4500 are the daemon's */
+#define ND_POLICY_IKE_EXEMPT_V4 0x1u
+#define ND_POLICY_IKE_EXEMPT_V6 0x2u
 
 /* ---- the policy's filters (docs/classification.md) ---- */
 

@@ -379,13 +379,23 @@ static __always_inline bool nd_in_grace(const struct nd_packet *p, const struct 
 	return peer && flow->first_seen < peer->secured_at;
 }
 
+/* What ALE_AUTH_RECV_ACCEPT has against a new clear flow, a reason for a drop; negative: nothing. */
+static __always_inline long nd_refusal(long rule)
+{
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
+		return nd_block_reason(rule);
+	if (rule >= 0 && (rule & 0xff) == ND_ACTION_INITIATE_SECURE)
+		return ND_DROP_CLEAR_INBOUND;
+	return -1;
+}
+
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
 					struct nd_policy *policy)
 {
 	struct nd_state *state = nd_state_get();
 	struct nd_flow *flow;
-	__u32 action = ND_ACTION_PERSIST_SECURITY;
-	long rule;
+	long transport, rule = -1, refusal;
+	bool permitted, exempt;
 
 	if (!state)
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
@@ -404,19 +414,25 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 			return nd_drop(skb, p, ND_DROP_FRAGMENT);
 		return nd_pass(p, ND_PASS_IN_CLEAR);
 	}
-	rule = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
-	if (rule >= 0)
-		action = rule & 0xff;
-	if (action == ND_ACTION_BLOCK)
-		return nd_in_drop(skb, p, nd_block_reason(rule));
-	if (action == ND_ACTION_PERMIT &&
-	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
-	if (nd_icmp_is_error(p))
+	transport = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	if (transport >= 0 && (transport & 0xff) == ND_ACTION_BLOCK)
+		return nd_in_drop(skb, p, nd_block_reason(transport));
+	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
+	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
+	exempt = permitted && (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
+	if (!exempt && nd_icmp_is_error(p))
 		nd_follow_quoted(skb, p);
 
-	flow = nd_flow_find(p, policy);
-	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
+	flow = exempt ? NULL : nd_flow_find(p, policy);
+	if (!flow && !(exempt && nd_icmp_is_error(p))) {
+		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		refusal = nd_refusal(rule);
+		if (refusal >= 0)
+			return nd_in_drop(skb, p, refusal);
+	}
+	if (exempt)
+		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
+	if (permitted && !(flow && (flow->flags & ND_FLOW_SECURE))) {
 		if (!flow)
 			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
 		if (!flow)
@@ -426,7 +442,8 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		return nd_in_clear(skb, p, policy, flow);
 	}
 	if (flow && (flow->flags & ND_FLOW_SECURE)) {
-		if (!nd_in_grace(p, flow, policy))
+		/* Without a filter of this layer nothing asks that the connection stays secure. */
+		if (transport >= 0 && !nd_in_grace(p, flow, policy))
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 		nd_flow_flags(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
@@ -435,15 +452,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	if (!flow) {
 		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 
-		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
-		action = rule < 0 ? ND_ACTION_PERMIT : rule & 0xff;
-		if (action == ND_ACTION_BLOCK)
-			return nd_in_drop(skb, p, nd_block_reason(rule));
-		if (action == ND_ACTION_INITIATE_SECURE)
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
 		if (rule >= 0)
 			key.context = rule >> 8;
-		if (nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
+		if (transport >= 0 && nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 		flow = nd_flow_create(p, policy, key.context, 0);
 		if (!flow)

@@ -103,7 +103,7 @@ static __always_inline bool nd_not_ours(const struct nd_packet *p, const struct 
 	    (nd_local_kind(&p->key.remote) & ND_LOCAL_BROADCAST))
 		return true;
 	if (proto == IPPROTO_UDP && p->fragment != ND_FRAGMENT_LATER &&
-	    (policy->flags & ND_POLICY_IKE_EXEMPT)) {
+	    (policy->flags & (p->family == 4 ? ND_POLICY_IKE_EXEMPT_V4 : ND_POLICY_IKE_EXEMPT_V6))) {
 		__u16 port = bpf_ntohs(p->key.local_port);
 
 		return port == policy->ike_port || port == policy->natt_port;

@@ -18,6 +18,7 @@ enum KeyingSelfTest {
         let b = IPAddress(high: 0, low: 0xffff_c000_0202)
         var configuration = template
         configuration.keyLog = nil
+        configuration.policy = EveryPeer()
         configuration.credentials = Secret(key: SecretBytes(SystemRandom().bytes(32)))
         var machines = [
             a: KeyingMachine(configuration: configuration, random: SystemRandom()),

@@ -19,10 +19,24 @@ struct PolicyCredentials: CredentialSource {
     }
 }
 
+/// The policy's filters of IKEEXT and IPSEC.
+struct PolicyNegotiation: NegotiationPolicy {
+    let filters: NegotiationFilters
+
+    func hasMainMode(local: IPAddress, remote: IPAddress) -> Bool {
+        filters.context(.ikeext, local: local, remote: remote) != nil
+    }
+
+    func hasQuickMode(local: IPAddress, remote: IPAddress) -> Bool {
+        filters.context(.ipsec, local: local, remote: remote) != nil
+    }
+}
+
 extension KeyingConfiguration {
     /// What the policy says, for an engine that wants ESP in UDP or not.
     init(_ policy: Policy, engineWantsUDP: Bool) throws {
         self.init(credentials: try PolicyCredentials(policy))
+        self.policy = PolicyNegotiation(filters: NegotiationFilters(policy.expanded))
         let keying = policy.keying
         mainModeSuites = keying.mainMode.compactMap { proposal in
             guard let group = DHGroup(rawValue: proposal.group.number),
@@ -64,7 +78,7 @@ extension FailureReason {
         case .authenticationFailed: self = .authentication
         case .peerRefused: self = .refused
         case .malformed: self = .malformed
-        case .noCredential, .limit, .cancelled, .cryptography: self = .local
+        case .noCredential, .noPolicy, .limit, .cancelled, .cryptography: self = .local
         }
     }
 }

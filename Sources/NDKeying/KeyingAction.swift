@@ -99,6 +99,8 @@ public enum KeyingFailure: Hashable, Sendable, CustomStringConvertible {
     case peerRefused(NotifyType)
     case malformed
     case noCredential
+    /// No main-mode or no quick-mode filter takes the two addresses.
+    case noPolicy
     /// A bound of `KeyingLimits`.
     case limit
     case cancelled
@@ -115,6 +117,7 @@ public enum KeyingFailure: Hashable, Sendable, CustomStringConvertible {
         case .peerRefused: "peer_refused"
         case .malformed: "malformed"
         case .noCredential: "no_credential"
+        case .noPolicy: "no_policy"
         case .limit: "limit"
         case .cancelled: "cancelled"
         case .cryptography: "cryptography"
@@ -123,7 +126,7 @@ public enum KeyingFailure: Hashable, Sendable, CustomStringConvertible {
 
     public static let labels = [
         "no_answer", "timed_out", "unreachable", "no_proposal_chosen", "authentication_failed",
-        "peer_refused", "malformed", "no_credential", "limit", "cancelled", "cryptography",
+        "peer_refused", "malformed", "no_credential", "no_policy", "limit", "cancelled", "cryptography",
     ]
 
     public var description: String {

@@ -109,6 +109,7 @@ public struct KeyingConfiguration: Sendable {
     public var isakmpPort: UInt16
     public var natTraversalPort: UInt16
     public var credentials: any CredentialSource
+    public var policy: any NegotiationPolicy = EveryPeer()
     /// Called with keys as they come to life. Only for tests and lawful debugging.
     public var keyLog: (@Sendable (KeyLogEntry) -> Void)?
 

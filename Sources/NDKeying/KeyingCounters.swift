@@ -26,6 +26,7 @@ public enum DropReason: String, Error, Sendable, CaseIterable {
     case hashMismatch = "hash_mismatch"
     case noProposal = "no_proposal"
     case noCredential = "no_credential"
+    case noPolicy = "no_policy"
     case replayedMessageID = "replayed_message_id"
     case collision
     case halfOpenLimit = "half_open_limit"

@@ -15,7 +15,7 @@ public enum Scenarios {
         policy.tries = tries
         policy.encapsulation = encapsulation
         policy.metrics = metrics ?? policy.metrics
-        return policy.text(key: key)
+        return policy.scenarioText(key: key)
     }
 
     static func ms(_ value: Double) -> String { "\((value * 100).rounded() / 100) ms" }

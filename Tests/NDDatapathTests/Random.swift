@@ -50,7 +50,7 @@ struct Dice {
             if random.oneIn(2) { rules.append(Rules.rule(.aleAuthRecvAccept, .initiateSecure)) }
         }
         var policy = CompiledPolicy(filters: rules.rangeFilters)
-        policy.exemptsIKE = random.oneIn(2)
+        policy.exemptsIKE = Set(IPFamily.allCases.filter { _ in random.oneIn(2) })
         policy.ikePort = pick([500, 443])
         policy.grace = .seconds(pick([0, 2, 10]))
         policy.idle = .seconds(pick([5, 60]))

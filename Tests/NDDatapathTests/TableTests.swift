@@ -45,7 +45,7 @@ struct OutboundTableTests {
 
     @Test("Without a main-mode filter the IKE ports are ordinary ports", arguments: families)
     func ikePorts(_ family: IPFamily) throws {
-        let bench = try Bench { $0.exemptsIKE = false }
+        let bench = try Bench { $0.exemptsIKE.remove(family) }
         let outcome = try bench.run(.egress, Talk(family, IPProtocol.udp, localPort: 500, remotePort: 500).udp(out: true))
         #expect(outcome.passed == .outClear && outcome.events.count == 1)
     }
@@ -306,9 +306,27 @@ struct InboundTableTests {
         let block = Rules.rule(.inboundTransport, .block, proto: IPProtocol.tcp) { $0.localPort = 22...22 }
         #expect(try Bench([block] + Rules.boundary).run(.ingress, talk.tcp(.syn, out: false)).dropped == .blocked)
         let exempt = Rules.rule(.inboundTransport, .permit, proto: IPProtocol.tcp) { $0.localPort = 22...22 }
-        #expect(try Bench([exempt] + Rules.discovery).run(.ingress, talk.tcp(.syn, out: false)).passed == .inExempt)
         let accept = Rules.rule(.aleAuthRecvAccept, .permit, proto: IPProtocol.tcp)
+        #expect(try Bench([exempt, accept] + Rules.discovery).run(.ingress, talk.tcp(.syn, out: false)).passed == .inExempt)
+        // The layers decide each for itself: what the first permits the second may refuse.
+        #expect(try Bench([exempt] + Rules.discovery).run(.ingress, talk.tcp(.syn, out: false)).dropped == .clearInbound)
+        let ping = [IPProtocol.icmp, IPProtocol.icmpv6].map { Rules.rule(.inboundTransport, .permit, proto: $0) }
+        #expect(try Bench(ping + Rules.discovery).run(.ingress, talk.echo(out: false)).dropped == .clearInbound)
+        #expect(try Bench(ping + Rules.boundary).run(.ingress, talk.echo(out: false)).passed == .inExempt)
         #expect(try Bench(Rules.boundary + [accept]).run(.ingress, talk.tcp(.syn, out: false)).passed == .inClear)
+    }
+
+    @Test("Row 4: where no filter of INBOUND_TRANSPORT has a say clear packets of a secured flow come in", arguments: families)
+    func notPersistent(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.discovery.filter { $0.layer != .inboundTransport })
+        let talk = Talk(family)
+        try bench.secure(family)
+        try bench.run(.egress, talk.tcp(.syn, out: true))
+        #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).passed == .inClear)
+        // The latch of what leaves does not depend on it.
+        #expect(bench.flow(talk.key)?.isSecure == true)
+        try bench.lose(family)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
     }
 
     @Test("Row 3: the clear answer to a clear flow comes in and is reported once", arguments: families)

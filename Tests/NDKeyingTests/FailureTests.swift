@@ -88,6 +88,38 @@ import Testing
         #expect(b.machine.mainModes.isEmpty && b.machine.counters[.noCredential] == 1)
     }
 
+    @Test func `without a main-mode or a quick-mode filter for a peer nothing leaves`() {
+        for missing in [Filters(mainMode: false), Filters(quickMode: false)] {
+            let (a, b, net) = pair { $0.policy = missing }
+            net.negotiate(a, b)
+            #expect(a.failures == [.noPolicy] && a.sent.isEmpty)
+            #expect(a.machine.nextDeadline == nil)
+        }
+    }
+
+    @Test func `a responder without a main-mode filter takes no main mode`() {
+        let (a, b, net) = pair(adjustB: { $0.policy = Filters(mainMode: false) })
+        net.negotiate(a, b)
+        net.run(for: .seconds(1.1))
+        #expect(a.failures == [.noProposalChosen])
+        #expect(b.machine.mainModes.isEmpty && b.machine.counters[.noPolicy] == 1)
+    }
+
+    @Test func `a responder without a quick-mode filter makes no SAs`() {
+        let (a, b, net) = pair(adjustB: { $0.policy = Filters(quickMode: false) })
+        net.negotiate(a, b)
+        net.run(for: .seconds(1.1))
+        #expect(a.failures == [.noProposalChosen])
+        #expect(!b.machine.mainModes.isEmpty && b.installs == 0 && b.machine.counters[.noPolicy] == 1)
+    }
+
+    private struct Filters: NegotiationPolicy {
+        var mainMode = true
+        var quickMode = true
+        func hasMainMode(local: IPAddress, remote: IPAddress) -> Bool { mainMode }
+        func hasQuickMode(local: IPAddress, remote: IPAddress) -> Bool { quickMode }
+    }
+
     @Test func `no common main-mode suite fails within the first interval`() {
         let (a, b, net) = pair(adjustB: {
             $0.mainModeSuites = [MainModeSuite(keyBits: 256, hash: .sha1, group: .ecp384)]

@@ -155,7 +155,7 @@ struct ClassifierTests {
             let image = try compiled.image(generation: 7)
             let header = image.header
             #expect(header.abi == ND_ABI_VERSION && header.generation == 7 && header.banks == 1)
-            #expect(header.flags == ND_POLICY_IKE_EXEMPT)
+            #expect(header.flags == ND_POLICY_IKE_EXEMPT_V4 | ND_POLICY_IKE_EXEMPT_V6)
             #expect(header.ike_port == 500 && header.natt_port == 4500)
             #expect(header.grace_ns == 10_000_000_000 && header.idle_ns == 60_000_000_000)
             var back = try #require(CompiledPolicy(image))

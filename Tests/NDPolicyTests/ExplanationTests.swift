@@ -56,6 +56,14 @@ struct ExplanationTests {
         var secured = World.tcp(.syn)
         secured.flags = .isIPsecSecured
         #expect(Self.explain(.secure, secured, .inbound).verdict == "pass")
+        // Exempt at one layer only.
+        var policy = Examples.policy(.negotiationDiscovery).expanded
+        policy.filters.removeAll { $0.layer.kind == .aleAuthRecvAccept && $0.action == .permit }
+        var ping = World.proto(IPProtocol.icmp)
+        ping.icmpType = 8
+        #expect(Explanation(ping, .inbound, in: policy).verdict == "drop")
+        ping.icmpType = 3
+        #expect(Explanation(ping, .inbound, in: policy).verdict == "pass")
     }
 
     @Test("Of thousands that don't match some are shown and the rest is counted")

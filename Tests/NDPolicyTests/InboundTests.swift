@@ -71,6 +71,37 @@ struct InboundTests {
         }
     }
 
+    @Test("Row 4: without a filter of INBOUND_TRANSPORT nothing asks that a connection stays secure; a permit does not unlatch it")
+    func notPersistent() throws {
+        var world = try World(.negotiationDiscovery)
+        world.secured()
+        _ = world.out(World.tcp(.syn))
+        let filters = world.policy.filters
+        world.policy.filters = filters.filter { $0.layer != .inboundTransport }
+        let decision = world.in(World.tcp(.ack))
+        #expect(decision.verdict == .pass(.inClear) && decision.row == .notPersistent)
+        #expect(decision.flow?.isSecure == true)
+        world.policy.filters = filters
+        world.policy.ask(first: Rule(id: 99, layer: .inboundTransport, action: .permit, proto: IPProtocol.tcp))
+        #expect(world.in(World.tcp(.ack)).verdict == .drop(.clearOnSecured))
+    }
+
+    @Test("Row 5: what INBOUND_TRANSPORT permits ALE_AUTH_RECV_ACCEPT may refuse, ICMP errors excepted")
+    func layersDecideEach() throws {
+        var world = try World(.negotiationDiscovery) { $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: [40000...40000])] }
+        world.policy.filters.removeAll { $0.layer == .aleAuthRecvAccept && $0.verdict == .permit }
+        #expect(world.in(World.tcp(.syn)).verdict == .drop(.clearInbound))
+        var ping = World.proto(IPProtocol.icmp)
+        ping.icmpType = 8
+        #expect(world.in(ping).verdict == .drop(.clearInbound))
+        #expect(world.decrypted(ping).verdict == .pass(.inProtected))
+        ping.icmpType = 3
+        #expect(world.in(ping).verdict == .pass(.inExempt))
+        world.policy.ask(first: Rule(id: 99, layer: .aleAuthRecvAccept, action: .block))
+        ping.icmpType = 8
+        #expect(world.in(ping).verdict == .drop(.blocked) && world.decrypted(ping).verdict == .drop(.blocked))
+    }
+
     @Test("Row 4: packets in flight at the upgrade pass within the grace time, until one comes protected")
     func grace() throws {
         var world = try World(.negotiationDiscovery)

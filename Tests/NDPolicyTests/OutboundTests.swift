@@ -33,7 +33,7 @@ struct OutboundTests {
     @Test("Row 1: IKE ports are ordinary ports while no main-mode filter exists")
     func ikeWithoutMainMode() throws {
         var world = try World(.secure)
-        world.policy.exemptsIKE = false
+        world.policy.exemptsIKE = [.v6]
         #expect(world.out(World.udp(localPort: 500)).verdict == .drop(.held))
     }
 

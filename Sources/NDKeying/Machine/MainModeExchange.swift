@@ -175,6 +175,10 @@ extension KeyingMachine {
         let addresses = AddressPair(arrival.local, arrival.remote)
         if prefersOwnMainMode(to: header.initiatorCookie, addresses) { return drop(.collision) }
         guard admit(arrival, hasCookie: demanded != nil) else { return }
+        guard configuration.policy.hasMainMode(local: arrival.local.address, remote: arrival.remote.address) else {
+            drop(.noPolicy)
+            return hintError(.noProposalChosen, arrival)
+        }
         guard
             let key = configuration.credentials.preSharedKey(
                 local: arrival.local.address, remote: arrival.remote.address)

@@ -48,6 +48,11 @@ extension KeyingMachine {
     /// Takes the shortest way on: an ISAKMP SA, one under way, a new one.
     mutating func proceed(_ peer: PeerKey) {
         guard negotiations[peer] != nil else { return }
+        // Without a quick mode to come a main mode would be for nothing.
+        let policy = configuration.policy
+        guard policy.hasMainMode(local: peer.local, remote: peer.remote),
+            policy.hasQuickMode(local: peer.local, remote: peer.remote)
+        else { return failNegotiation(peer, .noPolicy) }
         let addresses = AddressPair(peer)
         // More for a host that shares its address: not with another one behind it.
         let client = (peers[addresses]?.pairs ?? []).compactMap { pairs[$0] }.last {

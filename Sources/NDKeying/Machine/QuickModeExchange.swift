@@ -138,7 +138,7 @@ extension KeyingMachine {
             return drop(.limit)
         }
         var verified = false
-        do {
+        do throws(Refusal) {
             let opened = try association.open(
                 arrival.message, iv: association.firstIV(messageID: id.messageID),
                 limits: configuration.limits.wire)
@@ -147,6 +147,9 @@ extension KeyingMachine {
             if prefersOwnQuickMode(to: mode) { return drop(.collision) }
             mainModeRecords[id.mainMode]?.messageIDs.insert(id.messageID)
             followPorts(mode, arrival)
+            guard configuration.policy.hasQuickMode(local: mode.local.address, remote: mode.remote.address) else {
+                throw Refusal(.noPolicy, notify: .noProposalChosen)
+            }
             let spi = reserveSPI()
             defer { reservedSPIs.remove(spi) }
             let (state, result, reply) = try QuickModeAnswered.answer(

@@ -43,7 +43,7 @@ struct HostReader {
         }
         guard
             let ndbpf = section.mapping(
-                "ndbpf", keys: ["scenario", "negative-cache", "clear-grace", "encapsulation", "tries", "metrics", "extra"])
+                "ndbpf", keys: ["scenario", "negative-cache", "clear-grace", "encapsulation", "tries", "metrics", "extra", "without"])
         else { return plan }
         var policy = LabPolicy()
         policy.engine = conditions.engine.rawValue
@@ -54,6 +54,16 @@ struct HostReader {
         policy.clearGrace = ndbpf.text("clear-grace", of: "a duration") ?? policy.clearGrace
         policy.metrics = ndbpf.text("metrics", of: "an endpoint or none").map { "\"\($0)\"" } ?? policy.metrics
         policy.extra = ndbpf.text("extra", of: "more of a policy") ?? policy.extra
+        if ndbpf.has("without") {
+            policy.without = ndbpf.text("without", of: "a filter's name and layer, or nothing")
+            do {
+                _ = try policy.text(key: "/etc/ndbpf/psk")
+            } catch {
+                findings.add(
+                    "value", at: ndbpf.place("without"), "there is no such policy: \((error as? NDError)?.message ?? "\(error)")",
+                    fix: (error as? NDError)?.hint ?? "write a policy that can be read")
+            }
+        }
         plan.ndbpf = policy
         return plan
     }

@@ -1,4 +1,5 @@
 import NDCore
+import NDPolicy
 
 /// What a scenario file says: hosts on one wire, what they do, and what must be seen on the wire.
 public struct Scenario: Sendable {
@@ -72,10 +73,34 @@ public struct LabPolicy: Sendable, Hashable {
     public var metrics = "\"0.0.0.0:9466\""
     /// More of the policy, at its top level.
     public var extra = ""
+    /// Not nil: the policy is in the full WFP form, without the filter of this name, "exempt icmp
+    /// INBOUND_TRANSPORT_V4"; `LabPolicy.nothing` leaves none out.
+    public var without: String?
+
+    public static let nothing = "nothing"
 
     public init() {}
 
-    public func text(key: String) -> String {
+    public func text(key: String) throws -> String {
+        guard let without else { return scenarioText(key: key) }
+        var policy = try Policy.parse(scenarioText(key: key), file: "policy.yaml")
+        var objects = policy.expanded
+        if without != Self.nothing {
+            let names = objects.filters.map { "\($0.name) \($0.layer.shortName)" }
+            guard let at = names.firstIndex(of: without) else {
+                throw NDError(
+                    "scenario.filter", "the policy has no filter '\(without)'",
+                    hint: "\(Self.nothing), or one of: \(names.joined(separator: ", "))")
+            }
+            objects.filters.remove(at: at)
+        }
+        objects.scenario = nil
+        policy.scenario = nil
+        policy.objects = objects
+        return policy.wfpText
+    }
+
+    func scenarioText(key: String) -> String {
         """
         version: 1
         scenario: \(scenario)

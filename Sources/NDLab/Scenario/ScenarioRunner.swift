@@ -130,7 +130,7 @@ final class ScenarioStage: @unchecked Sendable {
             throw NDError("scenario.daemon", "\(name) is a plain host")
         }
         try lab.startDaemon(
-            try lab.host(name), policy: policy.text(key: key), arguments: plan.arguments, readyWithin: patience)
+            try lab.host(name), policy: try policy.text(key: key), arguments: plan.arguments, readyWithin: patience)
     }
 
     func close() {

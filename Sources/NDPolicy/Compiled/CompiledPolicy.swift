@@ -4,8 +4,8 @@ import NDCore
 /// A policy as BPF holds it: the filters of the layers that BPF serves, and times.
 public struct CompiledPolicy: Hashable, Sendable {
     public var classifier: LinearClassifier
-    /// A main-mode filter exists: the daemon's IKE ports are exempt.
-    public var exemptsIKE: Bool
+    /// Families with a main-mode filter: the daemon's IKE ports are exempt.
+    public var exemptsIKE: Set<IPFamily>
     public var ikePort: UInt16
     public var natTraversalPort: UInt16
     public var overheadV4: UInt16
@@ -22,7 +22,7 @@ public struct CompiledPolicy: Hashable, Sendable {
     public static let defaultAskAgain = Span.seconds(10)
 
     public init(
-        filters: [RangeFilter], exemptsIKE: Bool = true, ikePort: UInt16 = UInt16(ND_PORT_IKE),
+        filters: [RangeFilter], exemptsIKE: Set<IPFamily> = Set(IPFamily.allCases), ikePort: UInt16 = UInt16(ND_PORT_IKE),
         natTraversalPort: UInt16 = UInt16(ND_PORT_NATT), overheadV4: UInt16 = 0, overheadV6: UInt16 = 0,
         grace: Span = .seconds(10), idle: Span = Self.defaultIdle, tcpIdle: Span = Self.defaultTCPIdle,
         askAgain: Span = Self.defaultAskAgain
@@ -89,7 +89,7 @@ extension Policy {
         let expanded = expanded
         var policy = CompiledPolicy(
             filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex, programs: programs))
-        policy.exemptsIKE = expanded.filters.contains { $0.layer.kind == .ikeext }
+        policy.exemptsIKE = expanded.familiesWithIKE
         let overhead = UInt16(clamping: espOverhead)
         policy.overheadV4 = overhead
         policy.overheadV6 = overhead

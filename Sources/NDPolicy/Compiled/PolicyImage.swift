@@ -16,7 +16,7 @@ extension CompiledPolicy {
         var policy = nd_policy()
         policy.abi = ND_ABI_VERSION
         policy.generation = generation
-        policy.flags = exemptsIKE ? ND_POLICY_IKE_EXEMPT : 0
+        policy.flags = exemptsIKE.reduce(0) { $0 | $1.ikeExempt }
         policy.banks = UInt32(clamping: arena.image.banks)
         policy.ike_port = ikePort
         policy.natt_port = natTraversalPort
@@ -38,10 +38,19 @@ extension CompiledPolicy {
         let policy = image.header
         guard policy.abi == ND_ABI_VERSION, let filters = image.filters() else { return nil }
         self.init(
-            filters: filters, exemptsIKE: policy.flags & ND_POLICY_IKE_EXEMPT != 0,
+            filters: filters, exemptsIKE: Set(IPFamily.allCases.filter { policy.flags & $0.ikeExempt != 0 }),
             ikePort: policy.ike_port, natTraversalPort: policy.natt_port, overheadV4: policy.overhead_v4,
             overheadV6: policy.overhead_v6, grace: Span(nanoseconds: policy.grace_ns),
             idle: Span(nanoseconds: policy.idle_ns), tcpIdle: Span(nanoseconds: policy.tcp_idle_ns),
             askAgain: Span(nanoseconds: policy.reask_ns))
+    }
+}
+
+extension IPFamily {
+    fileprivate var ikeExempt: UInt32 {
+        switch self {
+        case .v4: ND_POLICY_IKE_EXEMPT_V4
+        case .v6: ND_POLICY_IKE_EXEMPT_V6
+        }
     }
 }

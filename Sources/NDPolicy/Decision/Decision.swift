@@ -60,6 +60,7 @@ public struct Decision: Hashable, Sendable {
         case knownClearFlow = "known clear flow"
         case clearOnSecured = "clear on secured"
         case grace = "clear on secured, in flight at the upgrade"
+        case notPersistent = "clear on secured, and no filter asks that it stays secure"
         case newInboundRefused = "new clear inbound flow, protection required"
         case newInboundClear = "new clear inbound flow"
         case decrypted = "decrypted"

@@ -16,7 +16,7 @@ public enum DecisionTables {
         // 255.255.255.255 and 0.0.0.0.
         if remote.isIPv4, remote.isUnspecified || remote.low & 0xffff_ffff == 0xffff_ffff { return true }
         let port = packet.key.local.port
-        return proto == IPProtocol.udp && policy.exemptsIKE
+        return proto == IPProtocol.udp && policy.exemptsIKE.contains(packet.family)
             && (port == policy.ikePort || port == policy.natTraversalPort)
     }
 

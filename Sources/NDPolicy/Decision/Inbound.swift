@@ -8,25 +8,41 @@ extension DecisionTables {
         if isNotOurs(arrived, policy) {
             return Decision(.pass(.inExempt), .notOurs, flow: found, peer: peer)
         }
-        let action = policy.decide(.inboundTransport, arrived)?.action ?? .persistSecurity
+        let action = policy.decide(.inboundTransport, arrived)?.action
         if action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
         if action == .permit, arrived.isICMP {
+            // It leaves no flow, so each is a new one. An error belongs to what it quotes; WFP shows it to no ALE layer.
+            if !arrived.isICMPError, let refused = refusal(policy.decide(.aleAuthRecvAccept, arrived)) {
+                return Decision(.drop(refused.reason), refused.row, flow: found, peer: peer)
+            }
             return Decision(.pass(.inExempt), .permitted, flow: found, peer: peer)
         }
         let packet = arrived.following()
         let flow = found?.alive(for: packet, policy, now)
+        let accept = flow == nil ? policy.decide(.aleAuthRecvAccept, packet) : nil
+        if let refused = refusal(accept) { return Decision(.drop(refused.reason), refused.row, flow: nil, peer: peer) }
         if action == .permit, !(flow?.isSecure ?? false) {
             var kept = flow ?? FlowEntry(direction: .inbound, firstSeen: now)
             kept.flags.insert(.exempt)
             return accepted(.permitted, packet, kept, peer, now)
         }
-        guard var flow else { return newInbound(packet, peer, policy, now) }
+        // Where no filter of the layer has a say nothing asks that connections stay secure. A permit does
+        // not unlatch: it exempts what isn't protected.
+        let persists = action != nil
+        guard var flow else {
+            if persists, mayBeSecure(packet, peer, policy, now) {
+                return Decision(.drop(.clearOnSecured), .maybeSecure, flow: nil, peer: peer)
+            }
+            let flow = FlowEntry(direction: .inbound, firstSeen: now, context: accept?.context ?? 0)
+            return accepted(.newInboundClear, packet, flow, peer, now)
+        }
         guard flow.isSecure else { return accepted(.knownClearFlow, packet, flow, peer, now) }
-        guard isInGrace(flow, peer, policy, now) else {
+        let grace = isInGrace(flow, peer, policy, now)
+        guard grace || !persists else {
             return Decision(.drop(.clearOnSecured), .clearOnSecured, flow: flow, peer: peer)
         }
         flow.note(packet, outbound: false)
-        return Decision(.pass(.inClear), .grace, flow: flow, peer: peer)
+        return Decision(.pass(.inClear), grace ? .grace : .notPersistent, flow: flow, peer: peer)
     }
 
     /// Packets that were on the way when the flow was upgraded, and nothing else.
@@ -54,24 +70,14 @@ extension DecisionTables {
         return Decision(.pass(kind), row, flow: kept, peer: peer, event: event)
     }
 
-    /// Row 5.
-    private static func newInbound(
-        _ packet: Packet, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
-    ) -> Decision {
-        let rule = policy.decide(.aleAuthRecvAccept, packet)
-        switch rule?.action {
-        case .block:
-            return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer)
-        case .initiateSecure:
-            return Decision(.drop(.clearInbound), .newInboundRefused, flow: nil, peer: peer)
-        default:
-            break
+    /// Row 5: what ALE_AUTH_RECV_ACCEPT has against a new clear flow. It is asked whatever INBOUND_TRANSPORT
+    /// permits: WFP's layers decide each for itself.
+    private static func refusal(_ accept: FilterDecision?) -> (reason: DropReason, row: Decision.Row)? {
+        switch accept?.action {
+        case .block: (.blocked, .blocked)
+        case .initiateSecure: (.clearInbound, .newInboundRefused)
+        default: nil
         }
-        if mayBeSecure(packet, peer, policy, now) {
-            return Decision(.drop(.clearOnSecured), .maybeSecure, flow: nil, peer: peer)
-        }
-        let flow = FlowEntry(direction: .inbound, firstSeen: now, context: rule?.context ?? 0)
-        return accepted(.newInboundClear, packet, flow, peer, now)
     }
 
     /// Ingress of nd0: what an SA authenticated.
@@ -84,6 +90,11 @@ extension DecisionTables {
         let action = policy.decide(.inboundTransport, packet, flags: .isIPsecSecured)?.action
         if action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
         if action == .permit, packet.isICMP {
+            if !packet.isICMPError,
+                policy.decide(.aleAuthRecvAccept, packet, flags: .isIPsecSecured)?.action == .block
+            {
+                return Decision(.drop(.blocked), .blocked, flow: found, peer: peer)
+            }
             return Decision(.pass(.inProtected), .permitted, flow: found, peer: peer)
         }
         var kept: FlowEntry

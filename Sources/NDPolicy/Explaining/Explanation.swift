@@ -108,12 +108,13 @@ public struct Explanation: Hashable, Sendable, Encodable {
         if let transport, transport.action == .block {
             return ("drop", "filter \(transport.filter.id) blocks it\(transport.isVeto ? ", by veto" : "")")
         }
-        if let transport, transport.work == nil { return ("pass", "filter \(transport.filter.id) exempts it from protection") }
-        guard let accept = ask(.aleAuthRecvAccept) else {
-            return ("pass", secured ? "it came protected" : "no filter asks new inbound connections for protection")
+        let exempt = transport.flatMap { $0.work == nil ? "filter \($0.filter.id) exempts it from protection" : nil }
+        // An error belongs to the connection that it quotes, which is not a new one.
+        guard !packet.isICMPError || exempt == nil, let accept = ask(.aleAuthRecvAccept) else {
+            return ("pass", exempt ?? (secured ? "it came protected" : "no filter asks new inbound connections for protection"))
         }
         if accept.action == .block { return ("drop", "filter \(accept.filter.id) refuses the connection") }
-        guard let work = accept.work else { return ("pass", "filter \(accept.filter.id) accepts the connection") }
+        guard let work = accept.work else { return ("pass", exempt ?? "filter \(accept.filter.id) accepts the connection") }
         return secured
             ? ("pass", "filter \(work.id): the connection came protected")
             : ("drop", "filter \(work.id): a new inbound connection must come protected")
@@ -127,7 +128,7 @@ public struct Explanation: Hashable, Sendable, Encodable {
             return "it is not unicast at both ends: no filter is asked"
         }
         let isIKE = proto == IPProtocol.udp && [500, 4500].contains(packet.key.local.port)
-        if isIKE, policy.filters.contains(where: { $0.layer.kind == .ikeext }) {
+        if isIKE, policy.familiesWithIKE.contains(packet.family) {
             return "the keying modules' own port, and a main-mode filter exists: no filter is asked"
         }
         return nil

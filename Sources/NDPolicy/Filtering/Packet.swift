@@ -64,6 +64,15 @@ public struct Packet: Hashable, Sendable {
 
     public var isICMP: Bool { key.proto == IPProtocol.icmp || key.proto == IPProtocol.icmpv6 }
 
+    /// It says something of another packet, which it quotes.
+    public var isICMPError: Bool {
+        switch key.proto {
+        case IPProtocol.icmp where family == .v4: [3, 4, 5, 11, 12].contains(icmpType)
+        case IPProtocol.icmpv6 where family == .v6: icmpType < 128
+        default: false
+        }
+    }
+
     /// A TCP SYN without ACK; other protocols have no sign of it.
     public var opensConnection: Bool {
         key.proto == IPProtocol.tcp && tcpFlags.intersection([.syn, .ack]) == .syn
