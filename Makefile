@@ -39,9 +39,13 @@ bench-deps: deps
 	@deploy/install-packages $(BENCH_PACKAGES)
 
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
+# Callouts: the examples, and what the tests ask. Not part of the binary.
+CALLOUTS = $(patsubst %.bpf.c,bpf/build/callouts/%.bpf.o,$(notdir $(wildcard bpf/examples/*.bpf.c Tests/NDDatapathTests/Callouts/*.bpf.c)))
+
+CALLOUT_CLANG = $(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(ARCH)-linux-gnu
 
 # What the binary carries.
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar ## compile the BPF programs
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar $(CALLOUTS) ## compile the BPF programs
 
 bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
 	@mkdir -p bpf/build
@@ -52,6 +56,14 @@ bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 	@mkdir -p bpf/build
 	$(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 \
 		-D__$(ARCH)__ -I/usr/include/$(ARCH)-linux-gnu -c $< -o $@
+
+bpf/build/callouts/%.bpf.o: bpf/examples/%.bpf.c bpf/nd.h bpf/nd_callout.h | deps
+	@mkdir -p bpf/build/callouts
+	$(CALLOUT_CLANG) -c $< -o $@
+
+bpf/build/callouts/%.bpf.o: Tests/NDDatapathTests/Callouts/%.bpf.c bpf/nd.h bpf/nd_callout.h | deps
+	@mkdir -p bpf/build/callouts
+	$(CALLOUT_CLANG) -c $< -o $@
 
 build: bpf ## build the ndbpf binary, BPF objects inside
 	$(SWIFT) build $(SWIFT_FLAGS) --product ndbpf

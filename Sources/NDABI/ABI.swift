@@ -64,6 +64,10 @@ public enum ABILabels {
         nd_event_label(value).map { String(cString: $0) } ?? "event-\(value)"
     }
 
+    public static func layer(_ value: UInt32) -> String {
+        nd_layer_label(value).map { String(cString: $0) } ?? "layer-\(value)"
+    }
+
     private static func labels(_ function: (UInt32) -> UnsafePointer<CChar>?) -> [String] {
         var all: [String] = []
         while let label = function(UInt32(all.count)) { all.append(String(cString: label)) }

@@ -272,11 +272,15 @@ final class ControlPlane: @unchecked Sendable {
                 }
                 // Only now does BPF know: an engine thread that finds the SPI here delivers at once.
                 confirmed.withLock { _ = $0.insert(result.inboundSPI) }
+                protect(result)
                 report(result)
             case .remove(let peer, let inbound, let outbound, let reason):
                 pairs[peer]?.remove(inbound)
                 let remaining = pairs[peer]?.count ?? 0
-                if remaining == 0 { pairs[peer] = nil }
+                if remaining == 0 {
+                    pairs[peer] = nil
+                    datapath.protections.delete(nd_peer_key(peer))
+                }
                 confirmed.withLock { _ = $0.remove(inbound) }
                 // BPF first: a packet between the two would reach an engine without an SA.
                 if !peer.isForFragments {
@@ -304,6 +308,16 @@ final class ControlPlane: @unchecked Sendable {
                         "keying.\(event.code)", event.text, local: event.local?.description,
                         remote: event.remote?.description))
             }
+        }
+    }
+
+    /// For callouts that ask how a packet is protected and by whom.
+    private func protect(_ result: Established) {
+        guard !result.peer.isForFragments else { return }
+        do {
+            try datapath.protections.update(nd_peer_key(result.peer), nd_protection(result))
+        } catch {
+            log.error("can't write the protection of \(result.peer.remote): \(error)")
         }
     }
 
@@ -406,14 +420,31 @@ final class ControlPlane: @unchecked Sendable {
         let flow = "\(IPProtocol.name(event.flow.proto)) \(event.flow.local) \(event.inbound ? "<" : ">") \(event.flow.remote)"
         let text: String
         switch event.kind {
+        case ND_EVENT_DISCARD:
+            text = "\(flow): dropped at \(ABILabels.layer(event.layer))_DISCARD by filter \(event.filter), \(event.length) bytes"
         case ND_EVENT_DROP: text = "\(flow): dropped, \(ABILabels.dropReason(event.reason))"
         case ND_EVENT_NEGOTIATE: text = "\(flow): first packet, negotiation asked for"
         case ND_EVENT_STASH: text = "\(flow): first packet while negotiating"
         case ND_EVENT_CLEAR_REPLY: text = "\(flow): answered in clear"
         default: text = "\(flow): latched"
         }
-        let kind = event.kind == ND_EVENT_DROP ? "drop.\(ABILabels.dropReason(event.reason))" : "flow.\(label)"
+        let kind = event.kind == ND_EVENT_DISCARD
+            ? "discard.\(ABILabels.layer(event.layer).lowercased())"
+            : event.kind == ND_EVENT_DROP ? "drop.\(ABILabels.dropReason(event.reason))" : "flow.\(label)"
         return MonitorEvent(kind, text, local: "\(event.flow.local)", remote: "\(event.flow.remote)")
+    }
+}
+
+extension nd_protection {
+    fileprivate init(_ result: Established) {
+        self.init()
+        spi_in = result.inboundSPI
+        spi_out = result.outboundSPI
+        if case .udp = result.encapsulation { in_udp = 1 }
+        let (type, bytes) = result.identity.wireForm
+        identity_type = type
+        identity_length = UInt16(clamping: bytes.count)
+        withUnsafeMutableBytes(of: &identity) { $0.copyBytes(from: bytes.prefix($0.count)) }
     }
 }
 

@@ -53,7 +53,7 @@ public final class Daemon: Service, @unchecked Sendable {
     public init(_ options: DaemonOptions, log: Logger) throws {
         self.options = options
         self.log = log
-        policy = try Policy.load(path: options.policyFile)
+        policy = try Policy.load(path: options.policyFile, reading: PolicyCommit.reading)
         compiled = try PolicyCommit(policy, generation: 1, interfaceIndex: { _ in 1 }).compiled
         interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
         guard !policy.preSharedKeys.isEmpty else {

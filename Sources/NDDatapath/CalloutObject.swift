@@ -23,7 +23,7 @@ public struct CalloutObject: Sendable {
     /// Says which content was loaded: two files with the same bytes are one object.
     let digest: String
 
-    public init(path: String) throws {
+    public init(path: String) throws(NDError) {
         self.path = path
         guard let handle = FileHandle(forReadingAtPath: path) else {
             throw Self.unreadable(path, String(cString: strerror(errno)))
@@ -33,7 +33,7 @@ public struct CalloutObject: Sendable {
         guard fstat(handle.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             throw Self.unreadable(path, "not a regular file")
         }
-        let data = try handle.read(upToCount: Self.mostBytes + 1) ?? Data()
+        guard let data = try? handle.read(upToCount: Self.mostBytes + 1) else { throw Self.unreadable(path, "it can't be read") }
         guard data.count <= Self.mostBytes else { throw Self.unreadable(path, "larger than \(Self.mostBytes >> 20) MiB") }
         // FNV-1a: tells versions of a file apart, no more.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -47,7 +47,7 @@ public struct CalloutObject: Sendable {
             hint: "compile it: clang -O2 -g -target bpf -c (docs/callouts.md); nothing was changed")
     }
 
-    private func opened() throws -> OpaquePointer {
+    private func opened() throws(NDError) -> OpaquePointer {
         guard let object = nd_bpf_open_file(path) else {
             let error = errno
             throw NDError(
@@ -58,14 +58,14 @@ public struct CalloutObject: Sendable {
     }
 
     /// Its TC programs, by name.
-    public func entries() throws -> [String] {
+    public func entries() throws(NDError) -> [String] {
         let object = try opened()
         defer { bpf_object__close(object) }
         return Self.programs(object).filter { !Self.isAtSocket($0) }.map(Self.name).sorted()
     }
 
     /// Nil: there is no such program.
-    public func abilities(of entry: String) throws -> Abilities? {
+    public func abilities(of entry: String) throws(NDError) -> Abilities? {
         let object = try opened()
         defer { bpf_object__close(object) }
         guard let program = bpf_object__find_program_by_name(object, entry), !Self.isAtSocket(program) else { return nil }
@@ -76,7 +76,7 @@ public struct CalloutObject: Sendable {
     }
 
     /// Refuses what goes round ndbpf's verdict.
-    public func check(_ entry: String) throws -> Abilities {
+    public func check(_ entry: String) throws(NDError) -> Abilities {
         guard let abilities = try abilities(of: entry) else {
             throw NDError(
                 "callout.entry", "\(path) has no program '\(entry)' of type tc",
@@ -94,6 +94,13 @@ public struct CalloutObject: Sendable {
                 hint: "call a function instead; nothing was changed")
         }
         return abilities
+    }
+
+    /// Where its maps can be read while a policy that names it is in force.
+    public func pinnedMaps(_ instance: Instance) -> [String] {
+        let prefix = Self.pinPrefix(digest) + "map_"
+        return ((try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [])
+            .filter { $0.hasPrefix(prefix) }.sorted().map(instance.mapPin)
     }
 
     // MARK: loading

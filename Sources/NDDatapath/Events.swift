@@ -14,6 +14,9 @@ public struct DatapathEvent: Sendable {
     public var interface: UInt32
     public var inbound: Bool
     public var fragment: Bool
+    /// Of a DISCARD: where it was dropped (enum nd_layer), and the filter that blocked.
+    public var layer: UInt32
+    public var filter: UInt64
     /// Length of the whole packet; `packet` is shorter when it was cut.
     public var length: Int
     public var packet: [UInt8]
@@ -31,6 +34,8 @@ public struct DatapathEvent: Sendable {
         interface = event.ifindex
         inbound = event.inbound != 0
         fragment = event.fragment != 0
+        layer = UInt32(event.layer)
+        filter = event.filter
         length = Int(event.length)
         let captured = min(Int(event.captured), Int(ND_EVENT_PACKET_MAX))
         packet = withUnsafeBytes(of: event.packet) { Array($0.prefix(captured)) }

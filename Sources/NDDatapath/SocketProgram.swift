@@ -86,7 +86,7 @@ enum CgroupRoot {
                 "load.cgroup", "can't mount a cgroup file system: \(String(cString: strerror(errno)))",
                 hint: "mount one: mount -t cgroup2 none /sys/fs/cgroup")
         }
-        defer { umount2(ownMount, Int32(MNT_DETACH.rawValue)) }
+        defer { umount2(ownMount, Int32(MNT_DETACH)) }
         let fd = Glibc.open(ownMount, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard fd >= 0 else { throw NDError("load.cgroup", "can't open \(ownMount): \(String(cString: strerror(errno)))") }
         return fd

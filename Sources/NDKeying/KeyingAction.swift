@@ -34,6 +34,18 @@ public struct AuthenticatedIdentity: Hashable, Sendable, CustomStringConvertible
     public var name: Name
     public var method: Method
 
+    /// The ID type (RFC 2407 §4.6.2.1) and its data.
+    public var wireForm: (type: UInt8, data: [UInt8]) {
+        switch name {
+        case .address(let address):
+            let all = (0..<16).map { UInt8(truncatingIfNeeded: ($0 < 8 ? address.high : address.low) >> (56 - 8 * UInt64($0 & 7))) }
+            return address.isIPv4 ? (1, Array(all.suffix(4))) : (5, all)
+        case .fqdn(let text): return (2, Array(text.utf8))
+        case .userFQDN(let text): return (3, Array(text.utf8))
+        case .other(let type, let data): return (type, data)
+        }
+    }
+
     public var description: String {
         switch name {
         case .address(let address): address.description

@@ -75,8 +75,20 @@ extension Snapshot {
             MetricFamily(
                 "ndbpf_dropped_bytes_total", .counter, "IP bytes dropped, by reason.",
                 dropped(datapath.droppedBytes)),
+            MetricFamily(
+                "ndbpf_discards_total", .counter, "Packets dropped by filters where payload is shown, by layer.",
+                zip(Lists.layers, datapath.discards).filter { Self.discarding.contains($0.0.label) }.map {
+                    Sample(Double($1), [Label("layer", $0.label.lowercased())])
+                }),
+            counter("callouts_asked", "Packets shown to callouts' programs.", datapath.calloutsAsked),
+            counter(
+                "callouts_overridden", "Blocks of callouts overridden because ALE must classify the packet.",
+                datapath.calloutsOverridden),
+            counter("callouts_missing", "Packets for whose callout no program answered.", datapath.calloutsMissing),
         ]
     }
+
+    private static let discarding: Set<String> = ["STREAM", "DATAGRAM_DATA", "INBOUND_IPPACKET", "OUTBOUND_IPPACKET"]
 
     private var flowMetrics: [MetricFamily] {
         [

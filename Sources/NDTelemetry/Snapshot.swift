@@ -18,12 +18,18 @@ public struct Snapshot: Sendable {
         public var peersFull: UInt64 = 0
         public var mssClamped: UInt64 = 0
         public var oversize: UInt64 = 0
+        public var calloutsAsked: UInt64 = 0
+        public var calloutsOverridden: UInt64 = 0
+        public var calloutsMissing: UInt64 = 0
+        /// Indexed by enum nd_layer.
+        public var discards: [UInt64]
 
         public init() {
             passedPackets = Array(repeating: 0, count: Lists.passKinds.count)
             passedBytes = passedPackets
             droppedPackets = Array(repeating: 0, count: Lists.dropReasons.count)
             droppedBytes = droppedPackets
+            discards = Array(repeating: 0, count: Lists.layers.count)
         }
 
         public init(abi stats: nd_stats) {
@@ -40,6 +46,10 @@ public struct Snapshot: Sendable {
             peersFull = stats.peers_full
             mssClamped = stats.mss_clamped
             oversize = stats.oversize
+            calloutsAsked = stats.callouts_asked
+            calloutsOverridden = stats.callouts_overridden
+            calloutsMissing = stats.callouts_missing
+            discards = words(stats.discards)
         }
 
         /// Sums, for the per-CPU values of one map and for the engine's own drops.
@@ -56,6 +66,10 @@ public struct Snapshot: Sendable {
             result.peersFull &+= b.peersFull
             result.mssClamped &+= b.mssClamped
             result.oversize &+= b.oversize
+            result.calloutsAsked &+= b.calloutsAsked
+            result.calloutsOverridden &+= b.calloutsOverridden
+            result.calloutsMissing &+= b.calloutsMissing
+            result.discards = sum(a.discards, b.discards)
             return result
         }
     }
@@ -118,6 +132,8 @@ public enum Lists {
     public static let dropReasons = items(Int(ND_DROP_COUNT.rawValue), nd_drop_label, nd_drop_help)
     public static let passKinds = items(Int(ND_PASS_COUNT.rawValue), nd_pass_label, nd_pass_help)
     public static let peerStates = items(Int(ND_PEER_STATE_COUNT.rawValue), nd_peer_state_label, { _ in nil })
+
+    public static let layers = items(Int(ND_LAYER_COUNT.rawValue), nd_layer_label, { _ in nil })
 
     private static func items(
         _ count: Int, _ label: (UInt32) -> UnsafePointer<CChar>?, _ help: (UInt32) -> UnsafePointer<CChar>?

@@ -42,7 +42,7 @@ struct Load: ParsableCommand {
 
     func run() throws {
         let instance = try Instance(options.instance)
-        let policy = try Policy.load(path: datapath.policy)
+        let policy = try Policy.load(path: datapath.policy, reading: PolicyCommit.reading)
         let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
         load.flows = datapath.flows

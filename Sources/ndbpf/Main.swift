@@ -91,7 +91,7 @@ struct NDBPF: ParsableCommand {
         version: ndbpfVersion,
         subcommands: [
             Load.self, Unload.self, Run.self, Status.self, Maps.self, Peers.self, Flows.self, SAs.self,
-            Monitor.self, PolicyCommand.self, Filters.self, Sublayers.self, Explain.self, Doctor.self, Demo.self, Bench.self,
+            Monitor.self, PolicyCommand.self, Filters.self, Sublayers.self, Callouts.self, Explain.self, Doctor.self, Demo.self, Bench.self,
         ])
 }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Glibc
 import NDCore
+import NDDaemon
 import NDDatapath
 import NDPolicy
 import NDTelemetry
@@ -25,10 +26,9 @@ struct PolicyCommand: ParsableCommand {
         }
 
         func run() throws {
-            let policy = try Policy.load(path: file)
+            let policy = try Policy.load(path: file, reading: PolicyCommit.reading)
             for key in policy.preSharedKeys { _ = try PreSharedKeyFile.read(path: key.file) }
-            let compiled = try policy.compiled()
-            _ = try compiled.image(generation: 1)
+            let compiled = try PolicyCommit(policy, generation: 1, interfaceIndex: { _ in 1 }).compiled
             let result = Result(
                 file: file, scenario: policy.scenarioName, filters: policy.expanded.filters.count,
                 rules: compiled.filters.count)
@@ -94,7 +94,7 @@ struct PolicyCommand: ParsableCommand {
                     "instance.not-loaded", "instance '\(instance.name)' is not loaded",
                     hint: "ndbpf run --policy \(file); nothing was changed")
             }
-            let policy = try Policy.load(path: file)
+            let policy = try Policy.load(path: file, reading: PolicyCommit.reading)
             let settings = policy.readAtStart(otherThan: try Policy.load(path: loaded))
             guard settings.isEmpty else {
                 throw NDError(

@@ -111,6 +111,10 @@ public final class KernelEngine: Engine {
         return link
     }
 
+    /// The program at the sockets of all namespaces knows decrypted packets by nd0's index, so that is none that a
+    /// kernel gives in another namespace (it counts from 1 in each).
+    private static let indexes: ClosedRange<Int32> = 1 << 24...Int32.max - 1
+
     private func makeDevice(_ name: String) throws -> Int32 {
         if let found = link(name) {
             guard found.kind == "xfrm", found.interfaceID == interfaceID else {
@@ -123,7 +127,9 @@ public final class KernelEngine: Engine {
         }
         do {
             try route.request(
-                XFRMLinkCodec.create(name: name, interfaceID: interfaceID, mtu: UInt32(clamping: configuration.mtu)))
+                XFRMLinkCodec.create(
+                    name: name, interfaceID: interfaceID, mtu: UInt32(clamping: configuration.mtu),
+                    index: Int32.random(in: Self.indexes)))
         } catch let error as NetlinkError {
             throw NDError(
                 "engine.device", "can't create the XFRM interface \(name): \(error)",

@@ -12,9 +12,12 @@ struct LinkDescription: Hashable, Sendable {
 
 /// Messages about the XFRM interface (rtnetlink(7), IFLA_XFRM_IF_ID).
 enum XFRMLinkCodec {
-    static func create(name: String, interfaceID: UInt32, mtu: UInt32? = nil) -> NetlinkRequest {
+    /// index: 0 lets the kernel choose.
+    static func create(name: String, interfaceID: UInt32, mtu: UInt32? = nil, index: Int32 = 0) -> NetlinkRequest {
         var request = NetlinkRequest(RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK)
-        request.append(ifinfomsg())
+        var info = ifinfomsg()
+        info.ifi_index = index
+        request.append(info)
         request.attribute(IFLA_IFNAME, Array(name.utf8) + [0])
         if let mtu { request.attribute(IFLA_MTU, value: mtu) }
         request.nested(IFLA_LINKINFO) { info in
