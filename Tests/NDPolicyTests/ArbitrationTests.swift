@@ -190,4 +190,38 @@ struct ArbitrationTests {
         }
         #expect(outcomes.count == 3 && outcomes.values.allSatisfy { $0 > 500 })
     }
+
+    @Test("Compiled filters come to the same word, work and filter as the policy itself")
+    func compiled() throws {
+        var random = Seeded(12)
+        let answers: [CalloutAnswer?] = [.goOn, .permit, .block, .veto, nil]
+        let programs = answers.indices.map { CalloutProgram(object: "/o", entry: "answer\($0)") }
+        let callouts = programs.map { Callout(name: $0.entry, layer: Layer(.outboundTransport, .v4), program: $0) } + [Self.nobody]
+        let numbers = CalloutNumbers(programs.map { ($0, []) }, first: 64)
+        let sublayers = (0..<5).map { Sublayer(name: "s\($0)", weight: UInt16($0 * 100)) }
+        var seen: [String: Int] = [:]
+        for _ in 0..<20_000 {
+            let filters = (0..<Int.random(in: 1...8, using: &random)).map { index in
+                let use = CalloutUse.allCases.randomElement(using: &random) ?? .unknown
+                let actions: [FilterAction] = [.permit, .block, Self.ipsec] + callouts.map { .callout(use, $0.key) }
+                return Filter(
+                    id: UInt32(index + 1), name: "f\(index)", layer: Layer(.outboundTransport, .v4),
+                    sublayer: sublayers.randomElement(using: &random)?.key ?? Sublayer.universal.key,
+                    weight: .explicit(.random(in: 0...3, using: &random)), action: actions.randomElement(using: &random) ?? .block,
+                    flags: Bool.random(using: &random) ? .clearActionRight : [])
+            }
+            let policy = ExpandedPolicy(sublayers: sublayers, callouts: callouts, filters: filters)
+            let said = policy.classify(
+                .outboundTransport, World.tcp(.syn),
+                answer: { callout, _ in callout.program.flatMap { programs.firstIndex(of: $0) }.flatMap { answers[$0] } }
+            ).decision
+            let compiled = CompiledPolicy(filters: try policy.rangeFilters(programs: numbers))
+                .decide(.outboundTransport, World.tcp(.syn), callout: { answers[Int($0) - 64] })
+            #expect(compiled?.filter == said.map { UInt64($0.filter.id) })
+            let action: RuleAction? = said.map { $0.action == .block ? .block : $0.work == nil ? .permit : .requireOutbound }
+            #expect(compiled?.action == action)
+            seen["\(action.map { "\($0)" } ?? "none")\(said?.isVeto == true ? " by veto" : "")", default: 0] += 1
+        }
+        #expect(seen.count == 5 && seen.values.allSatisfy { $0 > 100 }, "\(seen)")
+    }
 }

@@ -72,9 +72,9 @@ enum MalformedCallouts {
                 """),
         .init(
             name: "misspelled layer in a list",
-            text: callout("layers: [STREAM_V4, DATAGRAM_V4]"),
+            text: callout("layers: [STREAM_V4, DATAGRAM_DAT_V4]"),
             expected: """
-                p.yaml:3:44: there is no layer 'DATAGRAM_V4'
+                p.yaml:3:44: there is no layer 'DATAGRAM_DAT_V4'
                   fix: did you mean 'DATAGRAM_DATA_V4'?
                 """),
         .init(

@@ -55,10 +55,12 @@ public struct CompiledPolicy: Hashable, Sendable {
 
     /// What the layer's filters say of a packet; nil: none has a say.
     public func decide(
-        _ layer: DatapathLayer, _ packet: Packet, interface: UInt32 = 0, flags: PacketFlags = []
+        _ layer: DatapathLayer, _ packet: Packet, interface: UInt32 = 0, flags: PacketFlags = [],
+        callout: (UInt32) -> CalloutAnswer? = { _ in nil }
     ) -> FilterDecision? {
         classifier.decide(
-            layer, packet.family, FieldValues(packet, layer, packet.family, interface: interface, flags: flags))
+            layer, packet.family, FieldValues(packet, layer, packet.family, interface: interface, flags: flags),
+            callout: callout)
     }
 }
 
