@@ -40,17 +40,20 @@ bench-deps: deps
 
 BPF_SOURCES = $(wildcard bpf/*.h bpf/*.c)
 # Callouts: the examples, and what the tests ask. Not part of the binary.
-CALLOUTS = $(patsubst %.bpf.c,bpf/build/callouts/%.bpf.o,$(notdir $(wildcard bpf/examples/*.bpf.c Tests/NDDatapathTests/Callouts/*.bpf.c)))
+CALLOUTS = $(patsubst %.bpf.c,bpf/build/callouts/%.bpf.o,$(notdir $(wildcard bpf/examples/*.bpf.c Tests/Callouts/*.bpf.c)))
 
 CALLOUT_CLANG = $(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(ARCH)-linux-gnu
 
 # What the binary carries.
 bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar $(CALLOUTS) ## compile the BPF programs
 
-bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml)
+EXAMPLES = $(patsubst bpf/examples/%.bpf.c,callouts/%.bpf.o,$(wildcard bpf/examples/*.bpf.c))
+
+# What `ndbpf demo` plays, with the callouts that it uses.
+bpf/build/scenarios.tar: Tests/Scenarios $(wildcard Tests/Scenarios/*.yaml) $(addprefix bpf/build/,$(EXAMPLES))
 	@mkdir -p bpf/build
 	tar --format=ustar --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime=@0 \
-		-cf $@ -C Tests/Scenarios $(notdir $(wildcard Tests/Scenarios/*.yaml))
+		-cf $@ -C Tests/Scenarios $(notdir $(wildcard Tests/Scenarios/*.yaml)) -C $(CURDIR)/bpf/build $(EXAMPLES)
 
 bpf/build/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES) | deps
 	@mkdir -p bpf/build
@@ -61,7 +64,7 @@ bpf/build/callouts/%.bpf.o: bpf/examples/%.bpf.c bpf/nd.h bpf/nd_callout.h | dep
 	@mkdir -p bpf/build/callouts
 	$(CALLOUT_CLANG) -c $< -o $@
 
-bpf/build/callouts/%.bpf.o: Tests/NDDatapathTests/Callouts/%.bpf.c bpf/nd.h bpf/nd_callout.h | deps
+bpf/build/callouts/%.bpf.o: Tests/Callouts/%.bpf.c bpf/nd.h bpf/nd_callout.h | deps
 	@mkdir -p bpf/build/callouts
 	$(CALLOUT_CLANG) -c $< -o $@
 

@@ -68,6 +68,7 @@ final class LoadedObject: @unchecked Sendable {
         maps = Dictionary(
             uniqueKeysWithValues: [
                 "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
+                "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
             ].map { ($0, bpf_map__fd(bpf_object__find_map_by_name(object, $0))) })
         final class Box { var deliver: ((DatapathEvent) -> Void)? }
         let box = Box()
@@ -121,6 +122,7 @@ final class Bench {
     let local: BPFMap<nd_addr, UInt32>
     let fragments: BPFMap<nd_fragment_key, nd_fragment>
     let state: BPFMap<UInt32, nd_state>
+    let protections: BPFMap<nd_peer_key, nd_protection>
     private let policies: BPFMap<UInt32, UInt32>
     private let statsDescriptor: Int32
     private var counted: [UInt64] = []
@@ -135,6 +137,7 @@ final class Bench {
         local = BPFMap(descriptor: map("nd_local"), name: "nd_local")
         fragments = BPFMap(descriptor: map("nd_fragments"), name: "nd_fragments")
         state = BPFMap(descriptor: map("nd_state"), name: "nd_state")
+        protections = BPFMap(descriptor: map("nd_protections"), name: "nd_protections")
         policies = BPFMap(descriptor: map("nd_policies"), name: "nd_policies")
         statsDescriptor = map("nd_stats")
         for key in flows.entries().map(\.key) { flows.delete(key) }
@@ -260,6 +263,8 @@ final class Bench {
     }
 
     private static let processors = Int(max(libbpf_num_possible_cpus(), 1))
+
+    func rawStats() -> [UInt64] { readStats() }
 
     private func readStats() -> [UInt64] {
         let words = MemoryLayout<nd_stats>.size / 8

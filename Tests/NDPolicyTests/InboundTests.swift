@@ -82,7 +82,7 @@ struct InboundTests {
         #expect(decision.verdict == .pass(.inClear) && decision.row == .notPersistent)
         #expect(decision.flow?.isSecure == true)
         world.policy.filters = filters
-        world.policy.ask(first: Rule(id: 99, layer: .inboundTransport, action: .permit, proto: IPProtocol.tcp))
+        world.policy.ask(first: .inboundTransport, .permit, proto: IPProtocol.tcp)
         #expect(world.in(World.tcp(.ack)).verdict == .drop(.clearOnSecured))
     }
 
@@ -97,7 +97,7 @@ struct InboundTests {
         #expect(world.decrypted(ping).verdict == .pass(.inProtected))
         ping.icmpType = 3
         #expect(world.in(ping).verdict == .pass(.inExempt))
-        world.policy.ask(first: Rule(id: 99, layer: .aleAuthRecvAccept, action: .block))
+        world.policy.ask(first: .aleAuthRecvAccept, .block)
         ping.icmpType = 8
         #expect(world.in(ping).verdict == .drop(.blocked) && world.decrypted(ping).verdict == .drop(.blocked))
     }

@@ -28,7 +28,8 @@ extension ScenarioRun {
         Traffic.setTimeouts(connection.descriptor, seconds: echo.within.seconds)
         do {
             var longest = 0.0
-            for _ in 0..<echo.times { longest = max(longest, try Traffic.echo(connection)) }
+            let bytes = Array((echo.text ?? "ndbpf?").utf8)
+            for _ in 0..<echo.times { longest = max(longest, try Traffic.echo(connection, bytes)) }
             try conclude(claim, echo.answered, "echo after \(Scenarios.ms(longest))")
         } catch {
             guard !echo.answered else { throw error }
@@ -58,17 +59,19 @@ extension ScenarioRun {
         let from = try lab.host(datagram.from)
         let source = from.address(family)
         let target = Endpoint(try address(datagram.to), Servers.echoPort)
-        for size in datagram.sizes {
-            let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ size) }
+        let sent = datagram.text.map { [Array($0.utf8)] }
+            ?? datagram.sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ size) } }
+        for bytes in sent {
+            let wanted = datagram.back.map { Array($0.utf8) } ?? bytes
             let back = try lab.inside(from) { () -> [UInt8]? in
                 let descriptor = try Traffic.openUDP(
                     Endpoint(source, 0), to: target, timeoutSeconds: datagram.timeout.seconds)
                 defer { Glibc.close(descriptor) }
                 return try Traffic.echoUDP(descriptor, bytes)
             }
-            let passed = datagram.answered ? back == bytes : back == nil
-            let seen = back.map { $0 == bytes ? "came back" : "\($0.count) other bytes came back" } ?? "nothing came back"
-            try conclude(claim, passed, "\(size) bytes: \(seen)")
+            let passed = datagram.answered ? back == wanted : back == nil
+            let seen = back.map { $0 == wanted ? "came back" : "\($0.count) other bytes came back" } ?? "nothing came back"
+            try conclude(claim, passed, "\(bytes.count) bytes: \(seen)")
         }
     }
 

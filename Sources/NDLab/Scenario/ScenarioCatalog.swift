@@ -19,6 +19,13 @@ public enum ScenarioCatalog {
         }
     }()
 
+    /// The examples of callouts (bpf/examples), compiled, by their files' names.
+    public static let callouts: [(name: String, bytes: [UInt8])] = {
+        var size = 0
+        guard let start = nd_object_scenarios(&size) else { return [] }
+        return TarArchive.files(in: UnsafeRawBufferPointer(start: start, count: size)).filter { $0.name.hasSuffix(".bpf.o") }
+    }()
+
     public static func scenario(_ name: String, conditions: RunConditions) throws -> Scenario {
         guard let file = files.first(where: { $0.name == name }) else {
             throw NDError(

@@ -106,6 +106,14 @@ final class ScenarioStage: @unchecked Sendable {
         lab = try Lab(tag: "s\(Self.counter.next())", hosts: one.hosts.map(\.name), mtu: one.mtu, nat: one.nat)
         do {
             key = try lab.writeKey()
+            // Where a policy file beside them names them "callouts/NAME.bpf.o".
+            if one.hosts.contains(where: { $0.ndbpf?.extra.contains("callouts/") ?? false }) {
+                try FileManager.default.createDirectory(
+                    atPath: "\(lab.directory)/callouts", withIntermediateDirectories: false)
+                for object in ScenarioCatalog.callouts {
+                    try Data(object.bytes).write(to: URL(fileURLWithPath: "\(lab.directory)/\(object.name)"))
+                }
+            }
             for plan in plans {
                 let host = try lab.host(plan.name)
                 for command in plan.prepare {

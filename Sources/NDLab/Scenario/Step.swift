@@ -55,6 +55,7 @@ public struct Step: Sendable {
 
     public struct Echo: Sendable {
         public var connection: String
+        public var text: String?
         public var times: Int
         public var within: Span
         public var answered: Bool
@@ -74,6 +75,9 @@ public struct Step: Sendable {
         public var from: String
         public var to: String
         public var sizes: [Int]
+        /// One of these bytes instead, and what comes back, if not the same.
+        public var text: String?
+        public var back: String?
         public var timeout: Span
         public var answered: Bool
     }

@@ -67,9 +67,9 @@ final class StepReader {
     static let keys: [String: [String]] = [
         "capture": ["on", "as"],
         "connect": ["from", "to", "as", "timeout", "within", "refused"],
-        "echo": ["over", "times", "within", "answered"],
+        "echo": ["over", "text", "times", "within", "answered"],
         "transfer": ["from", "to", "as", "megabytes", "longest-stall"],
-        "datagram": ["from", "to", "sizes", "timeout", "answered"],
+        "datagram": ["from", "to", "sizes", "text", "back", "timeout", "answered"],
         "scatter": ["from", "to", "count", "port", "source-port"],
         "ping": ["from", "to", "count"],
         "forge": ["from", "into", "flags", "payload"],
@@ -137,7 +137,7 @@ final class StepReader {
             guard let over = use(body, "over", connections, "connection") else { return nil }
             return .echo(
                 Step.Echo(
-                    connection: over, times: body.integer("times", in: 1...100_000, default: 1),
+                    connection: over, text: body.text("text", of: "what to send"), times: body.integer("times", in: 1...100_000, default: 1),
                     within: span(body, "within", factor) ?? .seconds(10), answered: body.flag("answered", default: true)))
         case "transfer":
             guard let from = host(body, "from"), let to = host(body, "to"),
@@ -152,7 +152,8 @@ final class StepReader {
             guard let from = host(body, "from"), let to = host(body, "to") else { return nil }
             return .datagram(
                 Step.Datagram(
-                    from: from, to: to, sizes: sizes(body),
+                    from: from, to: to, sizes: body.has("text") ? [] : sizes(body), text: body.text("text", of: "what to send"),
+                    back: body.text("back", of: "what comes back"),
                     timeout: body.span("timeout", from: "10ms", to: "60s", default: .seconds(3)).times(factor),
                     answered: body.flag("answered", default: true)))
         case "scatter":

@@ -18,6 +18,8 @@ public struct DropReason: Hashable, Sendable, CustomStringConvertible {
     public static let clearOnSecured = DropReason(ND_DROP_CLEAR_ON_SECURED)
     public static let blocked = DropReason(ND_DROP_BLOCKED)
     public static let wrongAddress = DropReason(ND_DROP_WRONG_ADDRESS)
+    public static let calloutHeader = DropReason(ND_DROP_CALLOUT_HEADER)
+    public static let policyChanged = DropReason(ND_DROP_POLICY_CHANGED)
 
     public var description: String { nd_drop_label(rawValue).map { String(cString: $0) } ?? "?" }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* What the tests of callouts ask: a program writes down what it was told, and answers what the test wants. */
-#include "../../../bpf/nd_callout.h"
+#include "../../bpf/nd_callout.h"
 
 struct witness {
 	__u64 seen;

@@ -4,7 +4,7 @@
 #include <linux/ip.h>
 #include <stddef.h>
 #include <bpf/bpf_endian.h>
-#include "../../../bpf/nd_callout.h"
+#include "../../bpf/nd_callout.h"
 
 #define LESS 10
 
