@@ -29,7 +29,8 @@ struct FilterDice {
     private mutating func note(_ what: String) { drawn[what, default: 0] += 1 }
 
     mutating func filters(_ count: Int) -> [RangeFilter] {
-        let sublayers = random.pick([1, 1, 1, 2, 3, 8])
+        let sublayers = random.pick([1, 1, 2, 3, 8, 8])
+        let hardness = random.pick([2, 8, 8])
         // Large sets of one kind of filter are what hosts have; mixed ones are what breaks tables.
         let layers = random.oneIn(2) ? DatapathLayer.all : [random.pick(DatapathLayer.all)]
         let families = random.oneIn(2) ? IPFamily.allCases : [random.pick(IPFamily.allCases)]
@@ -42,7 +43,7 @@ struct FilterDice {
                 fields[field] = ranges(field, family)
                 note("\(field)")
             }
-            let isHard = random.oneIn(8)
+            let isHard = random.oneIn(hardness)
             if isHard { note("hard") }
             return RangeFilter(
                 id: UInt64(index + 1), layer: random.pick(layers), family: family, sublayer: random.below(sublayers),

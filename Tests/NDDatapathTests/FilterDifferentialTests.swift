@@ -27,6 +27,7 @@ struct FilterDifferentialTests {
         try probe.local.update(nd_addr(bytesOf: FilterPacket.broadcast), ND_LOCAL_BROADCAST)
         var (cases, sets, decided, differences) = (0, 0, 0, 0)
         var layers: Set<String> = []
+        var effects: [Arbitration<FilterDecision>.Effect: Int] = [:]
         while cases < wanted, differences == 0 {
             let (count, packets) = Self.sizes[sets % Self.sizes.count]
             sets += 1
@@ -37,8 +38,10 @@ struct FilterDifferentialTests {
             try probe.put(asked.map(\.question))
             #expect(try probe.run(packets).generation == UInt32(sets))
             for (packet, answer) in zip(asked, try probe.answers(packets)) {
-                let expected = policy.classifier.decide(
+                let reference = policy.classifier.arbitrate(
                     packet.layer, packet.family, packet.values, callout: FilterDice.callout)
+                let expected = reference.decision
+                for effect in reference.effects { effects[effect, default: 0] += 1 }
                 if expected != nil {
                     decided += 1
                     layers.insert(packet.layer.name(packet.family))
@@ -53,7 +56,9 @@ struct FilterDifferentialTests {
         }
         print("filters: ND_SEED=\(Seeded.chosen) worker \(worker): \(cases) pairs, \(sets) sets, \(decided) decided, \(differences) differences")
         print("filters: drawn \(dice.drawn.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))")
+        print("filters: words: \(effects.map { "\($0.key.rawValue) \($0.value)" }.sorted().joined(separator: ", "))")
         guard cases >= 100_000 else { return }
+        for effect in Arbitration<FilterDecision>.Effect.allCases { #expect(effects[effect, default: 0] > cases / 5000, "\(effect) hardly happens") }
         let all = PacketField.allCases.map { "\($0)" } + FilterDice.shapes + FilterDice.verdicts
             + FilterDice.answers + ["hard", "changes"]
         for what in all { #expect(dice.drawn[what, default: 0] > 100, "\(what) is hardly drawn") }

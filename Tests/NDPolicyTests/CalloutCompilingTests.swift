@@ -156,7 +156,8 @@ struct CalloutCompilingTests {
         new.objects.callouts[0].program?.entry = "look_again"
         #expect(
             PolicyDifference(from: old, to: new).text
-                == "~ callout \"c\"\n    program look of /usr/lib/callouts/a.bpf.o -> look_again of /usr/lib/callouts/a.bpf.o\n")
+                == "~ callout \"c\" at STREAM_V4\n    program look of /usr/lib/callouts/a.bpf.o -> look_again of /usr/lib/callouts/a.bpf.o\n")
+        #expect(FilterRecord(policy.filters[0], in: policy).program == Self.look)
         let json = try #require(String(data: try JSONEncoder().encode(policy.callouts[0]), encoding: .utf8))
         #expect(json.contains("\"program\":{") && json.contains("\"entry\":\"look\"") && json.contains("\"object\":\"\\/usr\\/lib\\/callouts\\/a.bpf.o\""))
     }

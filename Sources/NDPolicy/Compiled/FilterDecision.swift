@@ -21,6 +21,8 @@ struct RangeArbitration {
     enum Step { case nextFilter, nextSublayer, end }
 
     private var arbitration = Arbitration<FilterDecision>()
+    /// What the words did to each other.
+    private(set) var effects: [Arbitration<FilterDecision>.Effect] = []
 
     var decision: FilterDecision? { arbitration.decision?.filter }
 
@@ -50,7 +52,7 @@ struct RangeArbitration {
     ) -> Step {
         let decision = FilterDecision(action, context: context, filter: id)
         let isWork = action != .permit && action != .block
-        _ = arbitration.say(said, work: isWork ? decision : nil, decision)
+        effects.append(arbitration.say(said, work: isWork ? decision : nil, decision))
         return arbitration.isClosed ? .end : .nextSublayer
     }
 }

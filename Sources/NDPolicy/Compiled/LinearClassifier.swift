@@ -26,6 +26,12 @@ public struct LinearClassifier: Hashable, Sendable {
         _ layer: DatapathLayer, _ family: IPFamily, _ values: FieldValues,
         callout: (UInt32) -> CalloutAnswer? = { _ in nil }
     ) -> FilterDecision? {
+        arbitrate(layer, family, values, callout: callout).decision
+    }
+
+    func arbitrate(
+        _ layer: DatapathLayer, _ family: IPFamily, _ values: FieldValues, callout: (UInt32) -> CalloutAnswer?
+    ) -> RangeArbitration {
         var arbitration = RangeArbitration()
         var done: Int?
         for filter in groups[Self.group(layer, family)] {
@@ -34,9 +40,9 @@ public struct LinearClassifier: Hashable, Sendable {
             switch arbitration.consider(filter.id, filter.verdict, isHard: filter.isHard, callout: callout) {
             case .nextFilter: continue
             case .nextSublayer: done = filter.sublayer
-            case .end: return arbitration.decision
+            case .end: return arbitration
             }
         }
-        return arbitration.decision
+        return arbitration
     }
 }

@@ -27,7 +27,7 @@ public struct PolicyDifference: Hashable, Sendable, Encodable {
             ]
         }
         changes += Self.compare("sublayer", a.sublayers, b.sublayers, \.key, \.name) { ["weight \(hex(UInt64($0.weight), 4))"] }
-        changes += Self.compare("callout", a.callouts, b.callouts, \.key, \.name) { callout in
+        changes += Self.compare("callout", a.callouts, b.callouts, \.key, \.name, layer: { $0.layer.shortName }) { callout in
             ["layer \(callout.layer.shortName)", "program \(callout.program.map { "\($0.entry) of \($0.object)" } ?? "none")"]
         }
         let before = Self.filters(a)

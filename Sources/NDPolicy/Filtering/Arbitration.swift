@@ -41,7 +41,7 @@ public struct Arbitration<Source: Hashable & Sendable>: Hashable, Sendable {
     }
 
     /// What a sublayer's word does to what heavier ones said.
-    public enum Effect: String, Hashable, Sendable {
+    public enum Effect: String, Hashable, Sendable, CaseIterable {
         case permits, blocks
         case softBlocks = "blocks unless a lighter sublayer permits"
         case hardPermits = "permits, and no lighter filter blocks"

@@ -68,6 +68,7 @@ public struct FilterRecord: Encodable, Hashable, Sendable {
     public var isHard: Bool
     public var callout: String?
     public var calloutKey: GUID?
+    public var program: CalloutProgram?
     public var rawContext: String?
     public var providerContext: String?
     public var providerContextKey: GUID?
@@ -93,6 +94,7 @@ public struct FilterRecord: Encodable, Hashable, Sendable {
             action = use.rawValue
             callout = BuiltInCallout.name(of: key) ?? policy.callout(key: key)?.name
             calloutKey = key
+            program = policy.callout(key: key)?.program
             rawContext = filter.context.raw.name(for: filter.builtInCallout)
         }
         providerContextKey = filter.context.providerKey
