@@ -56,7 +56,7 @@ struct ReaderTests {
         Slip(from: "claim: it is clear, ", to: "", place: "s.yaml:9:5", says: "'packets' needs a claim"),
         Slip(from: "{ flow: first }", to: "{ kind: claer }", place: "s.yaml:9:61", says: "did you mean 'clear'?"),
         Slip(from: "{ ndbpf: {} }", to: "{ ndbpf: { scenario: bondary } }", place: "s.yaml:3:31", says: "did you mean 'boundary'?"),
-        Slip(from: "{ ndbpf: {} }", to: "{ ndbpf: { without: protect STREAM_V4 } }", place: "s.yaml:3:20", says: "the policy has no filter 'protect STREAM_V4'"),
+        Slip(from: "{ ndbpf: {} }", to: "{ ndbpf: { without: protect STREAM_V4 } }", place: "s.yaml:3:30", says: "the policy has no filter 'protect STREAM_V4'"),
         Slip(from: "gamma: { serves: true }", to: "Gamma: { serves: true }", place: "s.yaml:4:3", says: "can't be a host's name"),
         Slip(from: "as: first", to: "as: first, within: 1", place: "s.yaml:7:59", says: "say the unit"),
         Slip(from: "as: first", to: "as: \"${frist}\"", place: "s.yaml:7:44", says: "there is no variable 'frist'"),

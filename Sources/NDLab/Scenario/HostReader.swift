@@ -60,7 +60,7 @@ struct HostReader {
                 _ = try policy.text(key: "/etc/ndbpf/psk")
             } catch {
                 findings.add(
-                    "value", at: ndbpf.place("without"), "there is no such policy: \((error as? NDError)?.message ?? "\(error)")",
+                    "value", at: ndbpf.node("without")?.mark, "there is no such policy: \((error as? NDError)?.message ?? "\(error)")",
                     fix: (error as? NDError)?.hint ?? "write a policy that can be read")
             }
         }
