@@ -47,6 +47,8 @@ enum MetricsGolden {
         ndbpf_dropped_packets_total{reason="send_failed"} 0
         ndbpf_dropped_packets_total{reason="deliver_failed"} 0
         ndbpf_dropped_packets_total{reason="wrong_address"} 0
+        ndbpf_dropped_packets_total{reason="callout_header"} 0
+        ndbpf_dropped_packets_total{reason="policy_changed"} 0
         # HELP ndbpf_dropped_bytes_total IP bytes dropped, by reason.
         # TYPE ndbpf_dropped_bytes_total counter
         ndbpf_dropped_bytes_total{reason="latched"} 0
@@ -69,6 +71,23 @@ enum MetricsGolden {
         ndbpf_dropped_bytes_total{reason="send_failed"} 0
         ndbpf_dropped_bytes_total{reason="deliver_failed"} 0
         ndbpf_dropped_bytes_total{reason="wrong_address"} 0
+        ndbpf_dropped_bytes_total{reason="callout_header"} 0
+        ndbpf_dropped_bytes_total{reason="policy_changed"} 0
+        # HELP ndbpf_discards_total Packets dropped by filters where payload is shown, by layer.
+        # TYPE ndbpf_discards_total counter
+        ndbpf_discards_total{layer="stream"} 0
+        ndbpf_discards_total{layer="datagram_data"} 0
+        ndbpf_discards_total{layer="inbound_ippacket"} 0
+        ndbpf_discards_total{layer="outbound_ippacket"} 0
+        # HELP ndbpf_callouts_asked_total Packets shown to callouts' programs.
+        # TYPE ndbpf_callouts_asked_total counter
+        ndbpf_callouts_asked_total 0
+        # HELP ndbpf_callouts_overridden_total Blocks of callouts overridden because ALE must classify the packet.
+        # TYPE ndbpf_callouts_overridden_total counter
+        ndbpf_callouts_overridden_total 0
+        # HELP ndbpf_callouts_missing_total Packets for whose callout no program answered.
+        # TYPE ndbpf_callouts_missing_total counter
+        ndbpf_callouts_missing_total 0
         # HELP ndbpf_flows Connections in the flow table, by state.
         # TYPE ndbpf_flows gauge
         ndbpf_flows{state="clear"} 0
