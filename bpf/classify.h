@@ -200,6 +200,7 @@ static __noinline void nd_rows(struct nd_classification *c, const struct nd_tabl
 	ND_ROW(INTERFACE, true, nd_row32(c, field, p->ifindex))
 	ND_ROW(DIRECTION, true, nd_row_direct(c, field, !p->outbound))
 	ND_ROW(FLAGS, true, nd_row_direct(c, field, p->flags))
+	ND_ROW(REMOTE_MACHINE, p->machine, nd_row32(c, field, p->machine))
 #undef ND_ROW
 }
 

@@ -27,6 +27,20 @@ static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_pack
 		   (p->ifindex == ND_LOOPBACK_IFINDEX ? ND_FLAG_IS_LOOPBACK : 0);
 }
 
+/* Who is at the other end, where a filter of the layer wants to know. */
+static __noinline void nd_see_machine(struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
+{
+	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
+	__u32 number = layer * 2 + (p->family == 6);
+	struct nd_protection *known;
+
+	if (number >= ND_LAYER_COUNT * 2 || !(policy->tables[number].tested >> ND_FIELD_REMOTE_MACHINE & 1))
+		return;
+	known = bpf_map_lookup_elem(&nd_protections, &key);
+	if (known)
+		p->machine = known->machine;
+}
+
 /* The payload of a packet that was let in, shown after all else. */
 static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
 				   int verdict)
@@ -69,6 +83,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	flow = exempt ? NULL : nd_flow_find(p, policy);
 	rule = -1;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
+		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 			return nd_drop(skb, p, nd_block_reason(rule));

@@ -10,6 +10,15 @@ struct {
 	__type(value, struct nd_flow);
 } nd_flows SEC(".maps");
 
+/* Numbers from 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct nd_machine);
+} nd_machines SEC(".maps");
+
 /* Beside nd_peers. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -106,7 +106,8 @@
 	X(ICMP_CODE, "ICMP_CODE", "") \
 	X(INTERFACE, "INTERFACE_INDEX", "") \
 	X(DIRECTION, "DIRECTION", "") \
-	X(FLAGS, "FLAGS", "")
+	X(FLAGS, "FLAGS", "") \
+	X(REMOTE_MACHINE, "ALE_REMOTE_MACHINE_ID", "")
 
 /* NL_ADDRESS_TYPE of nldef.h. */
 enum nd_address_type { ND_TYPE_UNSPECIFIED, ND_TYPE_UNICAST, ND_TYPE_ANYCAST, ND_TYPE_MULTICAST, ND_TYPE_BROADCAST };
@@ -216,14 +217,21 @@ struct nd_peer {
 
 #define ND_IDENTITY_MAX 64
 
-/* How a secured peer is protected; written beside nd_peer, for those who ask: no verdict depends on it. */
+/* The machines that filters name (ALE_REMOTE_MACHINE_ID): a name keeps its number for good. */
+struct nd_machine {
+	__u8 name[ND_IDENTITY_MAX]; /* as text, zeros behind it */
+};
+
+/* How a secured peer is protected; written beside nd_peer, for those who ask: no verdict but of filters that name a
+ * machine depends on it. */
 struct nd_protection {
 	__u32 spi_in;   /* host order; of the pair in use */
 	__u32 spi_out;
 	__u16 identity_length;
 	__u8 identity_type; /* ID_... of RFC 2407 */
 	__u8 in_udp;        /* ESP in UDP (RFC 3948) */
-	__u32 zero;
+	__u16 machine;      /* the identity's number, where a filter names it; 0: none does */
+	__u16 zero;
 	__u8 identity[ND_IDENTITY_MAX]; /* what the peer authenticated as; cut to this length */
 };
 

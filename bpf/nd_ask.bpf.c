@@ -70,6 +70,7 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.ifindex = question->ifindex;
 	p.flags = question->flags;
 	p.outbound = question->outbound;
+	p.machine = question->machine;
 
 	struct nd_classification c = {
 		.banks = asking->banks, .policy = asking->policy, .zero = asking->policy->zero,

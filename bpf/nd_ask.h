@@ -16,7 +16,8 @@ struct nd_question {
 	__u8 icmp_code;
 	__u8 flags;
 	__u8 outbound;
-	__u8 zero[6];
+	__u8 zero[4];
+	__u16 machine;
 	__s64 found;  /* the answer: as nd_classify returns it */
 	__u64 filter; /* whose it is */
 };

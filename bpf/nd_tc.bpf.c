@@ -275,7 +275,10 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 	flow = nd_flow_find(p, policy);
 	if (!flow) {
-		long connect = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
+		long connect;
+
+		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_CONNECT);
+		connect = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
 
 		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
 			return nd_out_drop(skb, p, nd_block_reason(connect));

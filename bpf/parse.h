@@ -32,7 +32,7 @@ struct nd_packet {
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
 	__u8 flags;        /* ND_FLAG_... */
 	__u8 uncached;     /* a program was asked: the next packet is asked anew */
-	__u8 padding[2];
+	__u16 machine;     /* nd_protection.machine; set where filters ask for it */
 };
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };

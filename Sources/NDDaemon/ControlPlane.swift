@@ -266,13 +266,14 @@ final class ControlPlane: @unchecked Sendable {
                     log.error("the engine can't use the SA with \(peer.remote): \(error)")
                 }
             case .established(let result):
+                // Before traffic is let in that filters may judge by who sends it.
+                protect(result)
                 pairs[result.peer, default: []].insert(result.inboundSPI)
                 if !result.peer.isForFragments {
                     perform(discovery.established(result.peer, isBoundary: result.peerBoundary, now: .now()))
                 }
                 // Only now does BPF know: an engine thread that finds the SPI here delivers at once.
                 confirmed.withLock { _ = $0.insert(result.inboundSPI) }
-                protect(result)
                 report(result)
             case .remove(let peer, let inbound, let outbound, let reason):
                 pairs[peer]?.remove(inbound)
@@ -315,7 +316,10 @@ final class ControlPlane: @unchecked Sendable {
     private func protect(_ result: Established) {
         guard !result.peer.isForFragments else { return }
         do {
-            try datapath.protections.update(nd_peer_key(result.peer), nd_protection(result))
+            var protection = nd_protection(result)
+            let (type, identity) = result.identity.wireForm
+            protection.machine = datapath.machineNumber(type: type, identity: identity)
+            try datapath.protections.update(nd_peer_key(result.peer), protection)
         } catch {
             log.error("can't write the protection of \(result.peer.remote): \(error)")
         }

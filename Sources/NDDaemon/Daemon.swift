@@ -101,8 +101,8 @@ public final class Daemon: Service, @unchecked Sendable {
     private func loadOrAdopt() throws -> Bool {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
-            generation = try datapath.nextGeneration()
-            let ready = try PolicyCommit(policy, generation: generation)
+            let ready = try PolicyCommit(policy, next: datapath)
+            generation = ready.image.header.generation
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -162,7 +162,7 @@ public final class Daemon: Service, @unchecked Sendable {
         }
         // Which engine it is decides where decrypted packets are met.
         if engine.kind == .kernel, compiled.asksDecrypted {
-            try PolicyCommit(policy, generation: try datapath.nextGeneration()).perform(datapath)
+            try PolicyCommit(policy, next: datapath).perform(datapath)
         }
         monitor.onWatched = { watched in
             try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }

@@ -10,6 +10,8 @@ public struct CalloutCommit: Sendable {
     public var inbound: Set<CalloutSlots.Program>
     /// Some filter can block, or asks a program about, what arrived protected.
     public var asksDecrypted: Bool
+    /// Machines that no policy named before.
+    public var machines: [(number: UInt32, name: String)] = []
 
     public init(programs: [CalloutSlots.Program] = [], inbound: Set<CalloutSlots.Program> = [], asksDecrypted: Bool = false) {
         self.programs = programs
@@ -31,6 +33,7 @@ extension Datapath {
         let atSocket = runsKernelEngine && callouts.asksDecrypted
         let wasAttached = SocketProgram.isAttached(instance)
         do {
+            try name(callouts.machines)
             if atSocket { try SocketProgram.load(instance) }
             try CalloutSlots.fill(
                 instance, generation: generation, programs: callouts.programs, inbound: callouts.inbound, atSocket: atSocket)

@@ -15,6 +15,7 @@ public final class Datapath: Sendable {
     public let fragments: BPFMap<nd_fragment_key, nd_fragment>
     public let state: BPFMap<UInt32, nd_state>
     public let policies: BPFMap<UInt32, UInt32>
+    public let machines: BPFMap<UInt32, nd_machine>
     public let protections: BPFMap<nd_peer_key, nd_protection>
     public let eventsDescriptor: Int32
     public let statsDescriptor: Int32
@@ -22,6 +23,7 @@ public final class Datapath: Sendable {
     static let mapNames = [
         "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
         "nd_events", "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
+        "nd_machines",
     ]
     static let programNames = [
         "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress",
@@ -50,6 +52,7 @@ public final class Datapath: Sendable {
         fragments = BPFMap(descriptor: try open("nd_fragments"), name: "nd_fragments")
         state = BPFMap(descriptor: try open("nd_state"), name: "nd_state")
         policies = BPFMap(descriptor: try open("nd_policies"), name: "nd_policies")
+        machines = BPFMap(descriptor: try open("nd_machines"), name: "nd_machines")
         protections = BPFMap(descriptor: try open("nd_protections"), name: "nd_protections")
         eventsDescriptor = try open("nd_events")
         statsDescriptor = try open("nd_stats")
@@ -64,7 +67,7 @@ public final class Datapath: Sendable {
     deinit {
         for fd in [
             flows.descriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
-            policies.descriptor, protections.descriptor, eventsDescriptor, statsDescriptor,
+            policies.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
         ] { close(fd) }
     }
 
@@ -125,6 +128,7 @@ public final class Datapath: Sendable {
             case "nd_peers": count = peers.entries().count
             case "nd_local": count = local.entries().count
             case "nd_fragments": count = fragments.entries().count
+            case "nd_machines": count = machines.entries().count
             case "nd_protections": count = protections.entries().count
             case "nd_state", "nd_policies", "nd_stats": count = Int(info.max_entries)
             default: count = nil

@@ -103,8 +103,8 @@ struct PolicyCommand: ParsableCommand {
                     hint: "restart the daemon with it; nothing was changed")
             }
             let datapath = try Datapath(instance)
-            let generation = try datapath.nextGeneration()
-            let ready = try PolicyCommit(policy, generation: generation)
+            let ready = try PolicyCommit(policy, next: datapath)
+            let generation = ready.image.header.generation
             let began = Instant.now()
             try ready.perform(datapath)
             let result = Result(

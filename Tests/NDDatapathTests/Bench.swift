@@ -68,7 +68,7 @@ final class LoadedObject: @unchecked Sendable {
         maps = Dictionary(
             uniqueKeysWithValues: [
                 "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
-                "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
+                "nd_protections", "nd_machines", "nd_consulting", "nd_callout_meta", "nd_callouts",
             ].map { ($0, bpf_map__fd(bpf_object__find_map_by_name(object, $0))) })
         final class Box { var deliver: ((DatapathEvent) -> Void)? }
         let box = Box()

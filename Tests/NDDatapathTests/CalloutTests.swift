@@ -257,6 +257,50 @@ struct CalloutTests {
     }
 }
 
+@Suite("Machines that authenticated")
+struct MachineTests {
+    @Test("ALE_REMOTE_MACHINE_ID judges a new flow by the SA's identity; clear packets have none", arguments: families)
+    func machine(_ family: IPFamily) throws {
+        let block = RangeFilter(
+            id: 970, layer: .aleAuthRecvAccept, family: family, sublayer: 0, weight: 1 << 60,
+            fields: [.remoteMachine: [7...7]], verdict: .block, isHard: true)
+        let callouts = try CalloutBench([block], programs: [])
+        let bench = callouts.bench
+        try bench.secure(family)
+        defer { bench.protections.delete(Address.peer(family)) }
+        for (machine, dropped) in [(UInt16(7), DropReason.blocked), (8, nil), (0, nil)] {
+            var protection = nd_protection()
+            protection.machine = machine
+            try bench.protections.update(Address.peer(family), protection)
+            let talk = Talk(family, localPort: 1000 + machine)
+            #expect(try bench.run(.decrypted, talk.tcp(.syn, out: false)).dropped == dropped, "machine \(machine)")
+            #expect(try callouts.atSocket(Talk(family, localPort: 2000 + machine).tcp(.syn, out: false)) == (dropped == nil ? .pass : .drop))
+        }
+    }
+
+    @Test("Identities are known by the names that policies write")
+    func names() {
+        #expect(MachineName.text(type: 1, [192, 0, 2, 7]) == "192.0.2.7")
+        #expect(MachineName.text(type: 5, [0x20, 1, 0xd, 0xb8] + Array(repeating: 0, count: 11) + [7]) == "2001:db8::7")
+        #expect(MachineName.text(type: 2, Array("beta.example".utf8)) == "beta.example")
+        #expect(MachineName.text(type: 3, Array("ops@example".utf8)) == "ops@example")
+        // Wrong sizes, an embedded end, too long, another type.
+        for (type, data) in [
+            (UInt8(1), [UInt8](repeating: 1, count: 5)), (5, [1]), (2, [65, 0, 66]), (2, []),
+            (2, [UInt8](repeating: 65, count: 65)), (11, [65]),
+        ] { #expect(MachineName.text(type: type, data) == nil) }
+        #expect(nd_machine("beta.example").text == "beta.example")
+    }
+
+    @Test("A name keeps its number, new ones get the next")
+    func numbers() {
+        var machines = MachineNumbers(["a": 1, "b": 5])
+        let added = machines.add(["b", "c", "a", "d"])
+        #expect(added.map(\.number) == [6, 7] && added.map(\.name) == ["c", "d"])
+        #expect(machines["b"] == 5 && machines["d"] == 7 && machines["e"] == nil)
+    }
+}
+
 @Suite("Callouts' objects")
 struct CalloutObjectTests {
     private func abilities(_ object: String, _ entry: String) throws -> CalloutObject.Abilities {

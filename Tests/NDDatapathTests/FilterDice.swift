@@ -163,6 +163,7 @@ struct FilterPacket {
     var packet: Packet
     var interface: UInt32
     var flags: PacketFlags
+    var machine: UInt16
 
     init(layer: DatapathLayer, family: IPFamily, _ values: [PacketField: UInt128]) {
         func number(_ field: PacketField) -> UInt64 { UInt64(truncatingIfNeeded: values[field] ?? 0) }
@@ -181,6 +182,7 @@ struct FilterPacket {
         packet.direction = layer.direction ?? (number(.direction) & 1 == 0 ? .outbound : .inbound)
         interface = UInt32(truncatingIfNeeded: number(.interface))
         flags = PacketFlags(rawValue: UInt8(truncatingIfNeeded: number(.flags)))
+        machine = UInt16(truncatingIfNeeded: number(.remoteMachine))
     }
 
     /// What this host's address table has.
@@ -195,9 +197,10 @@ struct FilterPacket {
         question.family = family.rawValue
         (question.icmp_type, question.icmp_code) = (packet.icmpType, packet.icmpCode)
         question.flags = flags.rawValue
+        question.machine = machine
         question.outbound = packet.direction == .outbound ? 1 : 0
         return question
     }
 
-    var values: FieldValues { FieldValues(packet, layer, family, interface: interface, flags: flags) }
+    var values: FieldValues { FieldValues(packet, layer, family, interface: interface, flags: flags, machine: machine) }
 }

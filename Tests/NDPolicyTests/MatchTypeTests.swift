@@ -96,7 +96,7 @@ struct MatchTypeTests {
         let layer = Layer(.outboundTransport, .v4)
         #expect(
             Self.refusal(Filter(id: 4, name: "who", layer: layer, conditions: [Condition(.remoteUser, .equal, .name("alice"))], action: .block))
-                == "filter 4 \"who\" at OUTBOUND_TRANSPORT_V4: ALE_REMOTE_USER_ID can't be tested per packet by this version\n  fix: match the peer's addresses with IP_REMOTE_ADDRESS")
+                == "filter 4 \"who\" at OUTBOUND_TRANSPORT_V4: ALE_REMOTE_USER_ID can't be tested: no keying module of this version authenticates users\n  fix: match the machine that authenticated with ALE_REMOTE_MACHINE_ID, or the peer's addresses")
         #expect(
             Self.refusal(Filter(id: 4, name: "if", layer: layer, conditions: [.interface("eth9")], action: .block))
                 == "filter 4 \"if\" at OUTBOUND_TRANSPORT_V4: there is no interface 'eth9'\n  fix: `ip -brief link` lists them")

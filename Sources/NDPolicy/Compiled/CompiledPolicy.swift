@@ -86,11 +86,12 @@ extension RangeFilter {
 extension Policy {
     /// Expands and compiles. Interfaces that filters name are looked up; where nobody does, each is there.
     public func compiled(
-        interfaceIndex: (String) -> UInt32? = { _ in 1 }, programs: CalloutNumbers = .none
+        interfaceIndex: (String) -> UInt32? = { _ in 1 }, programs: CalloutNumbers = .none,
+        machines: MachineNumbers = .none
     ) throws(NDError) -> CompiledPolicy {
         let expanded = expanded
         var policy = CompiledPolicy(
-            filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex, programs: programs))
+            filters: try expanded.rangeFilters(interfaceIndex: interfaceIndex, programs: programs, machines: machines))
         policy.exemptsIKE = expanded.familiesWithIKE
         let overhead = UInt16(clamping: espOverhead)
         policy.overheadV4 = overhead

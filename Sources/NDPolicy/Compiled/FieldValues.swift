@@ -14,9 +14,11 @@ public struct FieldValues: Hashable, Sendable {
 
     /// As BPF sees the packet at a layer. An IPv6 packet may carry a mapped address: the family is the packet's.
     public init(
-        _ packet: Packet, _ layer: DatapathLayer, _ family: IPFamily, interface: UInt32 = 0, flags: PacketFlags = []
+        _ packet: Packet, _ layer: DatapathLayer, _ family: IPFamily, interface: UInt32 = 0, flags: PacketFlags = [],
+        machine: UInt16 = 0
     ) {
         self.init()
+        if machine != 0 { self[.remoteMachine] = UInt128(machine) }
         let (local, remote) = (packet.key.local, packet.key.remote)
         self[.localAddress] = local.address.fieldValue(family)
         self[.remoteAddress] = remote.address.fieldValue(family)

@@ -16,12 +16,15 @@ public enum PacketField: UInt8, Hashable, Sendable, CaseIterable, Comparable {
     case direction
     /// FWP_CONDITION_FLAG_*, renumbered from bit 0 (`PacketFlags`).
     case flags
+    /// The number of the machine that authenticated (`MachineNumbers`); absent in clear, and of a machine that no
+    /// filter names.
+    case remoteMachine
 
     /// Bits of the largest value.
     public func width(_ family: IPFamily) -> Int {
         switch self {
         case .localAddress, .remoteAddress: family == .v4 ? 32 : 128
-        case .localPort, .remotePort: 16
+        case .localPort, .remotePort, .remoteMachine: 16
         case .interface: 32
         case .localAddressType, .remoteAddressType, .proto, .icmpType, .icmpCode, .direction, .flags: 8
         }

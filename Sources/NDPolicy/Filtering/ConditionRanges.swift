@@ -73,7 +73,8 @@ extension Condition.Field {
         case .interface: .interface
         case .direction: .direction
         case .flags: .flags
-        case .remoteMachine, .remoteUser, .localUser: nil
+        case .remoteMachine: .remoteMachine
+        case .remoteUser, .localUser: nil
         }
     }
 }
@@ -91,7 +92,8 @@ extension Layer.Kind {
 
 extension Condition {
     /// Every value of the field that fulfils it. A value of the other family fulfils nothing.
-    func values(_ family: IPFamily, width: Int, interfaceIndex: (String) -> UInt32?) -> RangeSet {
+    /// `numbers`: of names, an interface's index or a machine's number.
+    func values(_ family: IPFamily, width: Int, numbers: (String) -> UInt32?) -> RangeSet {
         let most: UInt128 = width >= 128 ? .max : UInt128(1) << UInt128(width) - 1
         func bounded(_ low: UInt128, _ high: UInt128) -> RangeSet {
             low <= high && low <= most ? RangeSet([low...min(high, most)]) : .none
@@ -114,7 +116,7 @@ extension Condition {
             given = bounded(prefix.address.number, prefix.address.number | host)
         case .flags(let flags): return flagValues(flags, most)
         case .name(let name):
-            guard let index = interfaceIndex(name) else { return match == .notEqual ? bounded(0, most) : .none }
+            guard let index = numbers(name) else { return match == .notEqual ? bounded(0, most) : .none }
             given = bounded(UInt128(index), UInt128(index))
         }
         let low = given.ranges.first?.lowerBound

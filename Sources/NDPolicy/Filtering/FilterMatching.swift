@@ -14,12 +14,12 @@ extension Filter {
     ) -> (condition: String, found: String)? {
         for (field, conditions) in conditionGroups {
             let found: String
-            if let tested = field.packetField(layer.kind, packet.direction) {
+            if !field.isIdentity, let tested = field.packetField(layer.kind, packet.direction) {
                 let value = packet.value(tested, layer.kind)
                 let width = tested.width(layer.family)
                 let holds = value.map { value in
                     conditions.contains { condition in
-                        condition.values(layer.family, width: width, interfaceIndex: interfaceIndex)
+                        condition.values(layer.family, width: width, numbers: interfaceIndex)
                             .ranges.contains { $0.contains(value) }
                     }
                 }

@@ -111,6 +111,8 @@ extension Packet {
         case .interface: UInt128(interface)
         case .direction: (layer.direction ?? direction).map { UInt128($0.rawValue) }
         case .flags: UInt128(flags.packetBits)
+        // Here by its name.
+        case .remoteMachine: nil
         }
     }
 

@@ -4,7 +4,8 @@ extension ExpandedPolicy {
     /// The filters of the layers that BPF serves, in the form that BPF's tables are built from. Fails on what
     /// BPF can't tell, since a filter that is left out would open or close something silently.
     public func rangeFilters(
-        interfaceIndex: (String) -> UInt32? = { _ in nil }, programs numbers: CalloutNumbers = .none
+        interfaceIndex: (String) -> UInt32? = { _ in nil }, programs numbers: CalloutNumbers = .none,
+        machines: MachineNumbers = .none
     ) throws(NDError) -> [RangeFilter] {
         let ranks = Dictionary(
             allSublayers.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { first, _ in first })
@@ -24,7 +25,8 @@ extension ExpandedPolicy {
             var program: CalloutNumbers.Entry?
             if case .callout(_, let key) = filter.action, let named = programs[key] ?? nil { program = numbers[named] }
             for direction in filter.directions {
-                result.append(try filter.rangeFilter(layer, sublayer: rank, program: program, direction, interfaceIndex))
+                result.append(
+                    try filter.rangeFilter(layer, sublayer: rank, program: program, direction, interfaceIndex, machines))
             }
         }
         return result
@@ -41,23 +43,26 @@ extension Filter {
 
     fileprivate func rangeFilter(
         _ datapathLayer: DatapathLayer, sublayer: Int, program: CalloutNumbers.Entry?, _ direction: PacketDirection?,
-        _ interfaceIndex: (String) -> UInt32?
+        _ interfaceIndex: (String) -> UInt32?, _ machines: MachineNumbers
     ) throws(NDError) -> RangeFilter {
         var fields: [PacketField: [ClosedRange<UInt128>]] = [:]
         if let direction { fields[.direction] = [UInt128(direction.rawValue)...UInt128(direction.rawValue)] }
         for (field, conditions) in conditionGroups {
             guard let tested = field.packetField(layer.kind, direction) else {
                 throw unsupported(
-                    "\(field.rawValue) can't be tested per packet by this version",
-                    "match the peer's addresses with IP_REMOTE_ADDRESS")
+                    "\(field.rawValue) can't be tested: no keying module of this version authenticates users",
+                    "match the machine that authenticated with ALE_REMOTE_MACHINE_ID, or the peer's addresses")
             }
             let width = tested.width(layer.family)
             var values = RangeSet.none
             for condition in conditions {
-                if case .name(let name) = condition.value, interfaceIndex(name) == nil {
+                if tested == .interface, case .name(let name) = condition.value, interfaceIndex(name) == nil {
                     throw unsupported("there is no interface '\(name)'", "`ip -brief link` lists them")
                 }
-                values = values.union(condition.values(layer.family, width: width, interfaceIndex: interfaceIndex))
+                values = values.union(
+                    condition.values(layer.family, width: width) { name in
+                        tested == .remoteMachine ? machines[name] : interfaceIndex(name)
+                    })
             }
             // Two of WFP's fields can be one of the packet's (IP_DESTINATION_ADDRESS_TYPE).
             if let before = fields[tested] { values = values.intersection(RangeSet(before)) }

@@ -127,7 +127,11 @@ extension Condition {
             if field.isAddress, let wrong = otherFamily(prefix.address, layer) { return wrong }
             fits = field.isAddress && (match == .prefix || match == .notPrefix)
         case .flags(let flags): fits = field == .flags && !flags.isEmpty
-        case .name(let name): fits = (field == .interface || field.isIdentity) && !name.isEmpty && !isFlagMatch
+        case .name(let name):
+            if field.isIdentity, name.utf8.count > MachineNumbers.longest {
+                return ("value", "the identity '\(clipped(name))' is longer than \(MachineNumbers.longest) bytes", "match the peer's addresses with IP_REMOTE_ADDRESS")
+            }
+            fits = (field == .interface || field.isIdentity) && !name.isEmpty && !isFlagMatch
         }
         if fits { return nil }
         return (
