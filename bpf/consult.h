@@ -7,8 +7,6 @@
 #ifndef ND_CONSULT_H
 #define ND_CONSULT_H
 
-#define ND_CONSULT_MOST 16 /* programs asked about one packet at one layer */
-
 /* What a layer's filters say: the action in the low byte, above it the context, or of a block its reason. */
 #define ND_FOUND_NONE (-1)    /* no filter has a say */
 #define ND_FOUND_PENDING (-2) /* a program must be asked first */
@@ -28,6 +26,8 @@ struct nd_consultation {
 	__u32 inspection;
 	__u32 answer;  /* enum nd_callout_answer */
 	__u32 frame;   /* skb->len before the call */
+	__u32 ale;     /* ALE must classify the packet: a block is overridden */
+	__u32 overridden;
 	__u32 zero;
 };
 
@@ -62,8 +62,10 @@ static __noinline long nd_keep(struct nd_classification *c, const struct nd_pack
 	if (!q)
 		return ND_ACTION_BLOCK;
 	filter = nd_at(c, nd_forget(c, c->says + c->from * sizeof(*filter)));
-	if (p)
+	if (p) {
 		q->p = *p;
+		q->overridden = 0;
+	}
 	q->layer = layer;
 	q->generation = c->policy->generation;
 	q->found = c->found;
@@ -85,9 +87,9 @@ __noinline long nd_resume(void)
 
 	if (!q)
 		return ND_ACTION_BLOCK;
-	c.banks = nd_policy_banks();
+	c.banks = nd_generation_banks(q->generation);
 	c.policy = nd_policy_of(c.banks);
-	/* The filter's place means nothing in another generation. */
+	/* It stays until nobody is in it; the filter's place means nothing in another one. */
 	if (!c.policy || c.policy->generation != q->generation)
 		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
 	c.zero = c.policy->zero;
@@ -121,6 +123,10 @@ static __always_inline __u32 nd_payload_at(struct __sk_buff *skb, const struct n
 	if (p->key.proto == IPPROTO_TCP)
 		return bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1) ? p->l4 + 20
 								      : p->l4 + (offset >> 4) * 4;
+	if (p->key.proto == IPPROTO_DCCP)
+		return bpf_skb_load_bytes(skb, p->l4 + 4, &offset, 1) ? p->l4 + 12 : p->l4 + offset * 4;
+	if (p->key.proto == IPPROTO_SCTP)
+		return p->l4 + 12;
 	if (nd_has_ports(p->key.proto) || nd_has_icmp(p))
 		return p->l4 + 8;
 	return p->l4;
@@ -134,7 +140,7 @@ static __always_inline __u32 nd_payload_length(const struct nd_packet *p, __u32 
 }
 
 static __noinline void nd_tell_protection(struct nd_callout_metadata *m, const struct nd_packet *p,
-					  const struct nd_flow *flow)
+					  const struct nd_flow *flow, __u32 layer)
 {
 	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 	struct nd_protection *known;
@@ -144,8 +150,12 @@ static __noinline void nd_tell_protection(struct nd_callout_metadata *m, const s
 	if (flow)
 		key.context = flow->context;
 	if (p->outbound) {
+		/* While OUTBOUND_TRANSPORT decides only what left so before is known to leave so again. */
+		secured = (flow && (flow->flags & ND_FLOW_SECURE)) ||
+			  (!nd_is_transport(layer) && !(p->notes & ND_NOTE_EXEMPT) &&
+			   !(flow && (flow->flags & ND_FLOW_EXEMPT)));
 		peer = bpf_map_lookup_elem(&nd_peers, &key);
-		secured = peer && peer->state == ND_PEER_SECURED && !(flow && (flow->flags & ND_FLOW_EXEMPT));
+		secured = secured && peer && peer->state == ND_PEER_SECURED;
 	}
 	if (!secured)
 		return;
@@ -186,6 +196,18 @@ __noinline int nd_tell(struct __sk_buff *skb)
 	if (p->fragment != ND_FRAGMENT_LATER)
 		m->payload = nd_payload_at(skb, p);
 	m->payload_length = nd_payload_length(p, m->payload);
+#if !ND_AT_SOCKET
+	/* Behind a UDP datagram there may be padding that hides its length (RFC 4303 §2.7). */
+	if (p->key.proto == IPPROTO_UDP && !p->fragment && !skb->gso_size) {
+#else
+	if (p->key.proto == IPPROTO_UDP) {
+#endif
+		__u16 length;
+
+		if (!bpf_skb_load_bytes(skb, p->l4 + 4, &length, 2) && bpf_ntohs(length) >= 8 &&
+		    bpf_ntohs(length) - 8u < m->payload_length)
+			m->payload_length = bpf_ntohs(length) - 8;
+	}
 	m->layer = q->layer;
 	m->family = p->family;
 	m->inbound = !p->outbound;
@@ -198,11 +220,12 @@ __noinline int nd_tell(struct __sk_buff *skb)
 		m->flags |= ND_CALLOUT_LOOPBACK;
 	if (ND_AT_SOCKET)
 		m->flags |= ND_CALLOUT_AT_SOCKET;
-	if (nd_is_transport(q->layer) && !flow)
+	q->ale = nd_is_transport(q->layer) && !flow;
+	if (q->ale)
 		m->flags |= ND_CALLOUT_ALE_CLASSIFY_REQUIRED;
 	/* Before decryption there is ESP, whose SA is not looked at. */
 	if (!nd_is_ip_packet(q->layer))
-		nd_tell_protection(m, p, flow);
+		nd_tell_protection(m, p, flow, q->layer);
 	q->frame = skb->len;
 	q->answer = ND_CALLOUT_UNREGISTERED;
 	return 0;
@@ -293,9 +316,9 @@ __noinline int nd_hear(struct __sk_buff *skb)
 	stats->callouts_asked++;
 	if (answer == ND_CALLOUT_UNREGISTERED)
 		stats->callouts_missing++;
-	else if (!q->inspection && answer != ND_CALLOUT_CONTINUE && answer != ND_CALLOUT_PERMIT &&
-		 nd_is_transport(q->layer) && (m->flags & ND_CALLOUT_ALE_CLASSIFY_REQUIRED)) {
+	else if (!q->inspection && answer != ND_CALLOUT_CONTINUE && answer != ND_CALLOUT_PERMIT && q->ale) {
 		stats->callouts_overridden++;
+		q->overridden = 1;
 		answer = ND_CALLOUT_CONTINUE;
 	}
 	q->answer = answer;
@@ -309,7 +332,7 @@ __noinline int nd_hear(struct __sk_buff *skb)
 /* Asks program after program until the layer has decided. */
 static __noinline long nd_consult(struct __sk_buff *skb)
 {
-	for (int i = 0; i < ND_CONSULT_MOST; i++) {
+	for (int i = 0; i < ND_CALLOUTS_A_LAYER; i++) {
 		struct nd_consultation *q = nd_consultation_get();
 		long found;
 		int reason;
@@ -320,6 +343,8 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 		nd_call(skb, q->program);
 		reason = nd_hear(skb);
 		if (reason)
+			q->filter = q->asking;
+		if (reason)
 			return ND_ACTION_BLOCK | (long)reason << 8;
 		found = nd_resume();
 		if (found != ND_FOUND_PENDING)
@@ -328,13 +353,15 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 	return ND_ACTION_BLOCK;
 }
 
-/* A program may have changed the packet. */
-static __noinline void nd_learn_length(struct nd_packet *p)
+/* What came of programs' answers beside the decision. */
+static __noinline void nd_learn(struct nd_packet *p)
 {
 	struct nd_consultation *q = nd_consultation_get();
 
-	if (q)
-		p->length = q->p.length;
+	if (!q)
+		return;
+	p->length = q->p.length;
+	p->notes |= ND_NOTE_UNCACHED | (q->overridden ? ND_NOTE_OVERRIDDEN : 0);
 }
 
 static __always_inline __u32 nd_block_reason(long found)
@@ -372,17 +399,19 @@ static __noinline long nd_begin_rarely(const struct nd_packet *p, const struct n
 	q->generation = policy->generation;
 	q->from = 0;
 	q->found = ND_FOUND_NONE;
+	q->filter = 0;
 	q->hard = 0;
 	q->answer = ND_CALLOUT_PENDING;
+	q->overridden = 0;
 	return nd_resume();
 }
 
-/* What was found of this packet's payload says nothing of the next one's, and an empty one is nobody's
- * business. */
+/* What was found of this packet's payload says nothing of the next one's. A TCP segment without any has no
+ * part in the stream; of a fragment the rest is still to come. */
 static __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
 {
-	p->uncached = 1;
-	return !nd_is_ip_packet(layer) && !nd_payload_length(p, nd_payload_at(skb, p));
+	p->notes |= ND_NOTE_UNCACHED;
+	return layer == ND_LAYER_STREAM && !p->fragment && !nd_payload_length(p, nd_payload_at(skb, p));
 }
 
 /* STREAM, DATAGRAM_DATA, IPPACKET: the reason to drop the packet, or -1. Inline: what calls a program may
@@ -398,7 +427,7 @@ static __always_inline long nd_ask_rarely(struct __sk_buff *skb, struct nd_packe
 		return -1;
 	if (found == ND_FOUND_PENDING) {
 		found = nd_consult(skb);
-		nd_learn_length(p);
+		nd_learn(p);
 	}
 	if (found < 0 || (found & 0xff) != ND_ACTION_BLOCK)
 		return -1;
@@ -433,9 +462,8 @@ static __always_inline long nd_decide(struct __sk_buff *skb, void *banks, struct
 	long found = nd_classify(banks, policy, p, layer);
 
 	if (found == ND_FOUND_PENDING) {
-		p->uncached = 1;
 		found = nd_consult(skb);
-		nd_learn_length(p);
+		nd_learn(p);
 	}
 	return found;
 }

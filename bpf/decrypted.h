@@ -36,6 +36,13 @@ static __noinline void nd_see_machine(struct nd_packet *p, const struct nd_polic
 
 	if (number >= ND_LAYER_COUNT * 2 || !(policy->tables[number].tested >> ND_FIELD_REMOTE_MACHINE & 1))
 		return;
+	/* What is left of a peer that was lost says nothing of who is there now. */
+	if (!(p->flags & ND_FLAG_IS_IPSEC_SECURED)) {
+		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, &key);
+
+		if (!peer || peer->state != ND_PEER_SECURED)
+			return;
+	}
 	known = bpf_map_lookup_elem(&nd_protections, &key);
 	if (known)
 		p->machine = known->machine;
@@ -48,16 +55,23 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 	struct nd_flow *flow;
 	long reason;
 
-	if (verdict == ND_VERDICT_DROP || p->fragment == ND_FRAGMENT_LATER || nd_not_ours(p, policy) ||
+	/* An ICMP error goes by its quoted flow's key, and has none of its payload. */
+	if (verdict == ND_VERDICT_DROP || p->fragment == ND_FRAGMENT_LATER || p->quoted || nd_not_ours(p, policy) ||
 	    !nd_has_filters(policy, p, nd_data_layer(p)))
 		return verdict;
 	reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
-	if (p->uncached) {
+	if (p->notes & ND_NOTE_UNCACHED) {
 		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 		if (flow)
 			flow->epoch_in = p->epoch - 1;
 	}
-	return reason < 0 ? verdict : nd_drop(skb, p, reason);
+	if (reason < 0)
+		return verdict;
+#if !ND_AT_SOCKET
+	if (p->fragment)
+		nd_fragment_remember(p, ND_FRAGMENT_DROP);
+#endif
+	return nd_drop(skb, p, reason);
 }
 
 static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
@@ -87,6 +101,8 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 			return nd_drop(skb, p, nd_block_reason(rule));
+	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
+		return nd_drop(skb, p, ND_DROP_BLOCKED);
 	}
 	if (exempt)
 		return nd_pass(p, ND_PASS_IN_PROTECTED);

@@ -85,16 +85,21 @@ static __always_inline __u8 nd_coarse_time(const struct nd_packet *p)
  * ICMP error, not the flow that it quotes: its verdict is nobody else's. */
 static __always_inline void nd_flow_cache(struct nd_flow *flow, const struct nd_packet *p)
 {
-	if (p->quoted || p->uncached)
+	if (p->quoted)
 		return;
+	/* Filters see that a first fragment is one; whole packets are asked for themselves. */
+	if (p->fragment || (p->notes & ND_NOTE_UNCACHED)) {
+		flow->epoch = p->epoch - 1;
+		return;
+	}
 	flow->checked = nd_coarse_time(p);
 	flow->epoch = p->epoch;
 }
 
 static __always_inline void nd_flow_cache_in(struct nd_flow *flow, const struct nd_packet *p)
 {
-	if (!p->quoted && !p->uncached)
-		flow->epoch_in = p->epoch;
+	if (!p->quoted)
+		flow->epoch_in = p->fragment || (p->notes & ND_NOTE_UNCACHED) ? p->epoch - 1 : p->epoch;
 }
 
 static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_packet *p)

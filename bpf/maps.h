@@ -66,9 +66,11 @@ struct nd_policy_slot {
 	__type(value, struct nd_bank);
 };
 
+/* The generation in force is at 0, and at 1 or 2 by its number: who began with one finds it there, while the next
+ * takes its place. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
+	__uint(max_entries, 3);
 	__type(key, __u32);
 	__array(values, struct nd_policy_slot);
 } nd_policies SEC(".maps");
@@ -109,6 +111,12 @@ static __always_inline void *nd_policy_banks(void)
 {
 	__u32 zero = 0;
 	return bpf_map_lookup_elem(&nd_policies, &zero);
+}
+
+static __always_inline void *nd_generation_banks(__u32 generation)
+{
+	__u32 place = 1 + (generation & 1);
+	return bpf_map_lookup_elem(&nd_policies, &place);
 }
 
 /* Its const parameter is what makes clang 14 put all of the struct's type into the object, which libbpf

@@ -42,7 +42,7 @@ int nd_socket(struct __sk_buff *skb)
 {
 	struct nd_state *state = nd_state_get();
 
-	if (!state || !state->nd0 || skb->ifindex != state->nd0)
+	if (!state || !(state->flags & ND_STATE_KERNEL_ENGINE) || !state->nd0 || skb->ifindex != state->nd0)
 		return 1;
 	return nd_decrypted(skb, 0, skb->protocol) != ND_VERDICT_DROP;
 }

@@ -256,20 +256,23 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		return nd_out_exempt(p);
 	if (p->fragment == ND_FRAGMENT_LATER)
 		return nd_out_later_fragment(skb, p, state, policy);
-	if (nd_has_filters(policy, p, nd_data_layer(p))) {
-		found = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
-		if (found >= 0)
-			return nd_out_drop(skb, p, found);
-	}
 
 	found = nd_decide(skb, banks, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
-	if (found < 0)
-		return nd_out_exempt(p);
-	if ((found & 0xff) == ND_ACTION_BLOCK)
+	if (found >= 0 && (found & 0xff) == ND_ACTION_BLOCK)
 		return nd_out_drop(skb, p, nd_block_reason(found));
-	if ((found & 0xff) == ND_ACTION_PERMIT &&
-	    (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6))
-		return nd_out_exempt(p);
+	if (found < 0 || (found & 0xff) == ND_ACTION_PERMIT)
+		p->notes |= ND_NOTE_EXEMPT;
+	/* After that decision, so that the metadata can tell whether the payload will be in clear. */
+	if (nd_has_filters(policy, p, nd_data_layer(p))) {
+		long reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
+
+		if (reason >= 0)
+			return nd_out_drop(skb, p, reason);
+	}
+	if (found < 0 || ((found & 0xff) == ND_ACTION_PERMIT &&
+			  (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6)))
+		/* Where ALE has no say, a block that was overridden for its sake stands. */
+		return p->notes & ND_NOTE_OVERRIDDEN ? nd_out_drop(skb, p, ND_DROP_BLOCKED) : nd_out_exempt(p);
 	if (nd_icmp_is_error(p))
 		nd_follow_quoted(skb, p);
 
@@ -282,6 +285,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
 			return nd_out_drop(skb, p, nd_block_reason(connect));
+	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
+		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
 	}
 	return nd_out_flow(skb, p, policy, flow, found);
 }
@@ -432,6 +437,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		refusal = nd_refusal(rule);
 		if (refusal >= 0)
 			return nd_in_drop(skb, p, refusal);
+	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
+		/* ALE, for whose sake a block was overridden, has no say. */
+		return nd_in_drop(skb, p, ND_DROP_BLOCKED);
 	}
 	if (exempt)
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);

@@ -31,9 +31,16 @@ struct nd_packet {
 	__u8 quiet;        /* the peer's state asks for no event */
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
 	__u8 flags;        /* ND_FLAG_... */
-	__u8 uncached;     /* a program was asked: the next packet is asked anew */
+	__u8 notes;        /* ND_NOTE_... */
 	__u16 machine;     /* nd_protection.machine; set where filters ask for it */
 };
+
+/* A program was asked, or payload decided: the next packet is asked anew. */
+#define ND_NOTE_UNCACHED 0x1u
+/* A program's block gave way to ALE, which must be asked. */
+#define ND_NOTE_OVERRIDDEN 0x2u
+/* The filters of OUTBOUND_TRANSPORT exempt it: it leaves in clear whatever its peer is. */
+#define ND_NOTE_EXEMPT 0x4u
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 

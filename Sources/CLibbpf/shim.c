@@ -3,7 +3,6 @@
 #include <bpf/btf.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <gelf.h>
 #include <libelf.h>
 #include <stdarg.h>
@@ -65,12 +64,6 @@ struct bpf_object *nd_bpf_open(const void *data, size_t size, const char *name)
 	return bpf_object__open_mem(data, size, &options);
 }
 
-struct bpf_object *nd_bpf_open_file(const char *path)
-{
-	libbpf_set_print(keep_log);
-	return bpf_object__open_file(path, NULL);
-}
-
 /* Offsets in struct __sk_buff: data, data_end, data_meta. */
 static int is_packet_data(int16_t offset)
 {
@@ -83,6 +76,7 @@ static uint32_t scan_call(int32_t helper)
 	case BPF_FUNC_skb_load_bytes:
 	case BPF_FUNC_skb_load_bytes_relative:
 	case BPF_FUNC_skb_pull_data:
+	case BPF_FUNC_perf_event_output: /* takes bytes of the packet with it */
 		return ND_MAY_READ_PAYLOAD;
 	case BPF_FUNC_skb_store_bytes:
 	case BPF_FUNC_l3_csum_replace:
@@ -103,6 +97,7 @@ static uint32_t scan_call(int32_t helper)
 	case BPF_FUNC_redirect_map:
 	case BPF_FUNC_redirect_neigh:
 	case BPF_FUNC_redirect_peer:
+	case BPF_FUNC_sk_assign:
 		return ND_MAY_SEND;
 	case BPF_FUNC_tail_call:
 		return ND_MAY_TAIL_CALL;
@@ -121,6 +116,9 @@ static uint32_t scan(const struct bpf_insn *code, size_t count)
 
 		if (in->code == (BPF_JMP | BPF_CALL) && in->src_reg == 0)
 			may |= scan_call(in->imm);
+		/* Functions of the kernel itself (dynptrs) can do either. */
+		if (in->code == (BPF_JMP | BPF_CALL) && in->src_reg == BPF_PSEUDO_KFUNC_CALL)
+			may |= ND_MAY_READ_PAYLOAD | ND_MAY_CHANGE_PACKET;
 		if (class == BPF_LD && (mode == BPF_ABS || mode == BPF_IND))
 			may |= ND_MAY_READ_PAYLOAD;
 		if (in->code == (BPF_LDX | BPF_MEM | BPF_W) && is_packet_data(in->off))
@@ -134,23 +132,18 @@ static uint32_t scan(const struct bpf_insn *code, size_t count)
 	return may;
 }
 
-int nd_bpf_scan(const struct bpf_object *object, const struct bpf_program *program, const char *path, uint32_t *may)
+int nd_bpf_scan(const struct bpf_program *program, const void *image, size_t size, uint32_t *may)
 {
 	Elf *elf;
 	Elf_Scn *section = NULL;
 	size_t names;
-	int fd;
 
 	*may = scan(bpf_program__insns(program), bpf_program__insn_cnt(program));
 	/* Functions that programs call stand in .text until the object is loaded. */
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	elf_version(EV_CURRENT);
-	elf = elf_begin(fd, ELF_C_READ, NULL);
+	elf = elf_memory((char *)image, size);
 	if (!elf || elf_getshdrstrndx(elf, &names)) {
 		elf_end(elf);
-		close(fd);
 		return -EINVAL;
 	}
 	while ((section = elf_nextscn(elf, section))) {
@@ -168,7 +161,6 @@ int nd_bpf_scan(const struct bpf_object *object, const struct bpf_program *progr
 			*may |= scan(data->d_buf, data->d_size / sizeof(struct bpf_insn));
 	}
 	elf_end(elf);
-	close(fd);
 	return 0;
 }
 

@@ -65,6 +65,8 @@ final class ControlPlane: @unchecked Sendable {
         for peer in pairs.keys where discovery.record(peer) == nil {
             perform(discovery.established(peer, isBoundary: false, now: now))
         }
+        // Whose SAs died with the earlier daemon is nobody that a filter could know.
+        for key in datapath.protections.entries().map(\.key) where pairs[key.key] == nil { datapath.protections.delete(key) }
         for pair in surviving {
             perform(
                 keying.adopt(
@@ -229,6 +231,7 @@ final class ControlPlane: @unchecked Sendable {
                 write(peer, record)
             case .removePeer(let peer):
                 datapath.peers.delete(nd_peer_key(peer))
+                datapath.protections.delete(nd_peer_key(peer))
             case .replay(let packet):
                 send(packet)
             case .dropStored:

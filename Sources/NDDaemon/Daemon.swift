@@ -101,8 +101,6 @@ public final class Daemon: Service, @unchecked Sendable {
     private func loadOrAdopt() throws -> Bool {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
-            let ready = try PolicyCommit(policy, next: datapath)
-            generation = ready.image.header.generation
             let record = LoadRecord.read(options.instance)
             let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
             guard attached == Set(interfaces) else {
@@ -111,7 +109,7 @@ public final class Daemon: Service, @unchecked Sendable {
                     "instance '\(options.instance.name)' is loaded on \(attached.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
                     hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
             }
-            try ready.perform(datapath)
+            generation = try PolicyCommit.apply(policy, to: datapath).image.header.generation
             let repaired = try Loader.repair(options.instance)
             if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
@@ -161,8 +159,10 @@ public final class Daemon: Service, @unchecked Sendable {
             $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
         }
         // Which engine it is decides where decrypted packets are met.
-        if engine.kind == .kernel, compiled.asksDecrypted {
-            try PolicyCommit(policy, next: datapath).perform(datapath)
+        if engine.kind == .user {
+            try datapath.leaveSocket()
+        } else if compiled.asksDecrypted {
+            try PolicyCommit.apply(policy, to: datapath)
         }
         monitor.onWatched = { watched in
             try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }

@@ -12,7 +12,11 @@ public struct PolicyCommit: Sendable {
 
     /// What a program's instructions tell. Refuses a program that nobody may register.
     public static func reading(_ program: CalloutProgram) throws(NDError) -> ProgramTraits? {
-        let abilities = try CalloutObject(path: program.object).check(program.entry)
+        try traits(program, in: CalloutObject(path: program.object))
+    }
+
+    private static func traits(_ program: CalloutProgram, in object: CalloutObject) throws(NDError) -> ProgramTraits {
+        let abilities = try object.check(program.entry)
         var traits: ProgramTraits = []
         if abilities.contains(.readsPayload) { traits.insert(.readsPayload) }
         if abilities.contains(.changesPackets) { traits.insert(.changesPackets) }
@@ -25,8 +29,14 @@ public struct PolicyCommit: Sendable {
     ) throws {
         let expanded = policy.expanded
         var programs: [(CalloutProgram, ProgramTraits)] = []
-        // Read again: between the check of the policy and now the file may have become another.
-        for program in expanded.programs { programs.append((program, try Self.reading(program) ?? [])) }
+        var objects: [String: CalloutObject] = [:]
+        // Read again: between the check of the policy and now a file may have become another.
+        for program in expanded.programs {
+            let object = try objects[program.object] ?? CalloutObject(path: program.object)
+            objects[program.object] = object
+            programs.append((program, try Self.traits(program, in: object)))
+        }
+        let numbers = CalloutNumbers(programs, first: CalloutSlots.first(generation: generation))
         var machines = MachineNumbers(known)
         let new = machines.add(expanded.machines)
         guard machines.numbers.count <= MachineNumbers.most else {
@@ -36,14 +46,14 @@ public struct PolicyCommit: Sendable {
         }
         compiled = try policy.compiled(
             interfaceIndex: interfaceIndex,
-            programs: CalloutNumbers(programs, first: CalloutSlots.first(generation: generation)),
+            programs: numbers,
             machines: machines)
         image = try compiled.image(generation: generation)
+        let inbound = compiled.programsForDecrypted
         func slot(_ program: CalloutProgram) -> CalloutSlots.Program { .init(object: program.object, entry: program.entry) }
-        let inbound: Set<Layer.Kind> = [.inboundTransport, .aleAuthRecvAccept, .stream, .datagramData]
         var callouts = CalloutCommit(
-            programs: programs.map { slot($0.0) },
-            inbound: Set(expanded.callouts.filter { inbound.contains($0.layer.kind) }.compactMap(\.program).map(slot)),
+            programs: programs.map { slot($0.0) }, objects: objects,
+            inbound: Set(programs.map(\.0).filter { numbers[$0].map { inbound.contains($0.number) } ?? false }.map(slot)),
             asksDecrypted: compiled.asksDecrypted)
         callouts.machines = new
         self.callouts = callouts
@@ -61,4 +71,14 @@ public struct PolicyCommit: Sendable {
     }
 
     public func perform(_ datapath: Datapath) throws { try datapath.commit(image, callouts: callouts) }
+
+    /// Reads what is loaded and puts the policy in its place, while no other process does.
+    @discardableResult
+    public static func apply(_ policy: Policy, to datapath: Datapath) throws -> PolicyCommit {
+        try datapath.exclusively {
+            let ready = try PolicyCommit(policy, next: datapath)
+            try ready.perform(datapath)
+            return ready
+        }
+    }
 }

@@ -1,4 +1,5 @@
 import CNDABI
+import Foundation
 import NDABI
 import NDCore
 
@@ -6,15 +7,21 @@ import NDCore
 public struct CalloutCommit: Sendable {
     /// In the order of their numbers.
     public var programs: [CalloutSlots.Program]
-    /// Those that are asked about packets that arrive.
+    /// Their files, by path.
+    public var objects: [String: CalloutObject]
+    /// Those that are asked about packets that arrive protected.
     public var inbound: Set<CalloutSlots.Program>
     /// Some filter can block, or asks a program about, what arrived protected.
     public var asksDecrypted: Bool
     /// Machines that no policy named before.
     public var machines: [(number: UInt32, name: String)] = []
 
-    public init(programs: [CalloutSlots.Program] = [], inbound: Set<CalloutSlots.Program> = [], asksDecrypted: Bool = false) {
+    public init(
+        programs: [CalloutSlots.Program] = [], objects: [String: CalloutObject] = [:],
+        inbound: Set<CalloutSlots.Program> = [], asksDecrypted: Bool = false
+    ) {
         self.programs = programs
+        self.objects = objects
         self.inbound = inbound
         self.asksDecrypted = asksDecrypted
     }
@@ -32,27 +39,34 @@ extension Datapath {
         // The user engine's decrypted packets come out of nd0, where TC sees them.
         let atSocket = runsKernelEngine && callouts.asksDecrypted
         let wasAttached = SocketProgram.isAttached(instance)
+        let pinned = CalloutSlots.pins(instance)
         do {
             try name(callouts.machines)
             if atSocket { try SocketProgram.load(instance) }
-            try CalloutSlots.fill(
-                instance, generation: generation, programs: callouts.programs, inbound: callouts.inbound, atSocket: atSocket)
-            if atSocket, !wasAttached {
+            try CalloutSlots.fill(instance, generation: generation, callouts, atSocket: atSocket)
+            if atSocket {
                 try SocketProgram.attach(instance)
-                try changeState { $0.flags |= ND_STATE_AT_SOCKET }
+                if (state.lookup(0)?.flags ?? 0) & ND_STATE_AT_SOCKET == 0 {
+                    try changeState { $0.flags |= ND_STATE_AT_SOCKET }
+                }
             }
             try commit(policy)
         } catch {
-            if !wasAttached { leaveSocket() }
+            CalloutSlots.clear(instance, generation: generation)
+            CalloutSlots.unpin(instance, otherThan: pinned)
+            if !wasAttached { try? leaveSocket() }
             throw error
         }
-        CalloutSlots.clear(instance, otherThan: generation, keep: callouts.programs)
-        if !atSocket { leaveSocket() }
+        // After the commit nobody is in the generation before it any more.
+        CalloutSlots.clear(instance, generation: generation &+ 1)
+        CalloutSlots.unpin(instance, otherThan: CalloutSlots.pins(instance, of: callouts))
+        if !atSocket { try leaveSocket() }
     }
 
-    private func leaveSocket() {
+    /// Where no filter needs what arrives protected, or another engine shows it.
+    public func leaveSocket() throws {
         if (state.lookup(0)?.flags ?? 0) & ND_STATE_AT_SOCKET != 0 {
-            try? changeState { $0.flags &= ~ND_STATE_AT_SOCKET }
+            try changeState { $0.flags &= ~ND_STATE_AT_SOCKET }
         }
         SocketProgram.detach(instance)
     }

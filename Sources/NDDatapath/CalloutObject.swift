@@ -22,6 +22,8 @@ public struct CalloutObject: Sendable {
     public let path: String
     /// Says which content was loaded: two files with the same bytes are one object.
     let digest: String
+    /// What was read once is what is looked through, loaded and named by its digest.
+    private let bytes: [UInt8]
 
     public init(path: String) throws(NDError) {
         self.path = path
@@ -39,6 +41,7 @@ public struct CalloutObject: Sendable {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in data { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
         digest = String(hash, radix: 16)
+        bytes = Array(data)
     }
 
     private static func unreadable(_ path: String, _ why: String) -> NDError {
@@ -48,7 +51,7 @@ public struct CalloutObject: Sendable {
     }
 
     private func opened() throws(NDError) -> OpaquePointer {
-        guard let object = nd_bpf_open_file(path) else {
+        guard let object = nd_bpf_open(bytes, bytes.count, "nd_callout") else {
             let error = errno
             throw NDError(
                 "callout.object", "\(path) is no BPF object: \(String(cString: strerror(error)))",
@@ -70,7 +73,7 @@ public struct CalloutObject: Sendable {
         defer { bpf_object__close(object) }
         guard let program = bpf_object__find_program_by_name(object, entry), !Self.isAtSocket(program) else { return nil }
         var may: UInt32 = 0
-        let error = nd_bpf_scan(object, program, path, &may)
+        let error = nd_bpf_scan(program, bytes, bytes.count, &may)
         guard error == 0 else { throw Self.unreadable(path, String(cString: strerror(-error))) }
         return Abilities(rawValue: may)
     }

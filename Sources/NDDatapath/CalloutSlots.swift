@@ -23,15 +23,11 @@ public struct CalloutSlots: Sendable {
     public static func first(generation: UInt32) -> UInt32 { generation % 2 == 0 ? 0 : UInt32(ND_CALLOUTS_MAX) }
 
     /// Loads the programs and puts them in the generation's half, before the generation itself is committed.
-    static func fill(
-        _ instance: Instance, generation: UInt32, programs: [Program], inbound: Set<Program>, atSocket: Bool
-    ) throws {
-        guard programs.count <= most else {
+    static func fill(_ instance: Instance, generation: UInt32, _ callouts: CalloutCommit, atSocket: Bool) throws {
+        guard callouts.programs.count <= most else {
             throw NDError(
-                "callout.too-many", "\(programs.count) programs, the limit is \(most)", hint: "nothing was changed")
+                "callout.too-many", "\(callouts.programs.count) programs, the limit is \(most)", hint: "nothing was changed")
         }
-        var objects: [String: CalloutObject] = [:]
-        for path in Set(programs.map(\.object)) { objects[path] = try CalloutObject(path: path) }
         let first = first(generation: generation)
         func put(_ map: String, atSocket: Bool, _ wanted: [(Int, Program)]) throws {
             guard !wanted.isEmpty else { return }
@@ -41,21 +37,22 @@ public struct CalloutSlots: Sendable {
             }
             defer { close(slots) }
             for (offset, program) in wanted {
-                guard let object = objects[program.object] else { continue }
+                guard let object = callouts.objects[program.object] else {
+                    throw NDError("callout.object", "\(program.object) was not read", hint: "nothing was changed")
+                }
                 let fd = try object.descriptor(program.entry, atSocket: atSocket, instance)
                 defer { close(fd) }
                 try BPFMap<UInt32, UInt32>(descriptor: slots, name: map).update(
                     first + UInt32(clamping: offset), UInt32(bitPattern: fd))
             }
         }
-        let numbered = Array(programs.enumerated()).map { ($0.offset, $0.element) }
+        let numbered = Array(callouts.programs.enumerated()).map { ($0.offset, $0.element) }
         try put(map, atSocket: false, numbered)
-        if atSocket { try put(socketMap, atSocket: true, numbered.filter { inbound.contains($0.1) }) }
+        if atSocket { try put(socketMap, atSocket: true, numbered.filter { callouts.inbound.contains($0.1) }) }
     }
 
-    /// After the commit nobody is in the other generation any more.
-    static func clear(_ instance: Instance, otherThan generation: UInt32, keep programs: [Program]) {
-        let first = first(generation: generation &+ 1)
+    static func clear(_ instance: Instance, generation: UInt32) {
+        let first = first(generation: generation)
         for name in [map, socketMap] {
             let slots = bpf_obj_get(instance.mapPin(name))
             guard slots >= 0 else { continue }
@@ -64,10 +61,22 @@ public struct CalloutSlots: Sendable {
                 BPFMap<UInt32, UInt32>(descriptor: slots, name: name).delete(number)
             }
         }
-        let kept = Set(programs.map(\.object)).compactMap { try? CalloutObject(path: $0).digest }.map(CalloutObject.pinPrefix)
-        for file in (try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? []
-        where file.hasPrefix("callout_") && !kept.contains(where: file.hasPrefix) {
-            unlink("\(instance.pinDirectory)/\(file)")
-        }
+    }
+
+    // MARK: pins of programs and their maps
+
+    static func pins(_ instance: Instance) -> Set<String> {
+        Set(
+            ((try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [])
+                .filter { $0.hasPrefix("callout_") })
+    }
+
+    static func pins(_ instance: Instance, of callouts: CalloutCommit) -> Set<String> {
+        let prefixes = callouts.objects.values.map { CalloutObject.pinPrefix($0.digest) }
+        return pins(instance).filter { pin in prefixes.contains(where: pin.hasPrefix) }
+    }
+
+    static func unpin(_ instance: Instance, otherThan kept: Set<String>) {
+        for pin in pins(instance).subtracting(kept) { unlink("\(instance.pinDirectory)/\(pin)") }
     }
 }

@@ -73,12 +73,15 @@ public final class Datapath: Sendable {
 
     /// Changes the dynamic state and raises the epoch, so that no cached verdict outlives it.
     public func changeState(_ body: (inout nd_state) -> Void = { _ in }) throws {
-        var value = state.lookup(0) ?? nd_state()
-        value.abi = ND_ABI_VERSION
-        body(&value)
-        // Zero is the epoch of a fresh flow entry, which must never look valid.
-        value.epoch = value.epoch &+ 1 == 0 ? 1 : value.epoch &+ 1
-        try state.update(0, value)
+        // The daemon and `policy apply` are two processes.
+        try locked("state.lock") {
+            var value = state.lookup(0) ?? nd_state()
+            value.abi = ND_ABI_VERSION
+            body(&value)
+            // Zero is the epoch of a fresh flow entry, which must never look valid.
+            value.epoch = value.epoch &+ 1 == 0 ? 1 : value.epoch &+ 1
+            try state.update(0, value)
+        }
     }
 
     /// Puts a whole policy in place with one pointer swap.

@@ -68,6 +68,8 @@ public struct LoadRecord: Codable, Sendable {
     public var networkNamespace: String?
     public var device: String?
     public var policyFile: String?
+    /// What `policy apply` put in force since the daemon started, or the load.
+    public var appliedFile: String?
     public var loadedAt: String = ""
 
     public init() {}

@@ -284,6 +284,7 @@ public enum Loader {
         rmdir("\(Instance.bpffs)/ndbpf")
         unlink(instance.recordFile)
         unlink(instance.controlSocket)
+        for lock in ["commit.lock", "state.lock"] { unlink("\(instance.runDirectory)/\(lock)") }
         rmdir(instance.runDirectory)
         rmdir("/run/ndbpf")
     }

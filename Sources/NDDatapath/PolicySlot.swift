@@ -29,8 +29,15 @@ enum PolicySlot {
                     hint: "nothing was changed")
             }
         }
+        let generation = image.header.generation
+        try policies.update(place(generation), UInt32(bitPattern: slot))
         try policies.update(0, UInt32(bitPattern: slot))
+        // The update waited for everybody who looked at the old one.
+        policies.delete(place(generation &+ 1))
     }
+
+    /// Where a packet that began with a generation finds it (bpf/maps.h).
+    private static func place(_ generation: UInt32) -> UInt32 { 1 + generation % 2 }
 
     /// What is in place; nil before the first commit. `banks`: no more than these.
     static func read(_ policies: BPFMap<UInt32, UInt32>, banks most: Int = PolicyImage.mostBanks) throws -> PolicyImage? {

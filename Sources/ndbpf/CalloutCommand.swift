@@ -38,7 +38,8 @@ struct Callouts: ParsableCommand {
     func run() throws {
         let instance = try Instance(options.instance)
         let datapath = instance.isLoaded ? try Datapath(instance) : nil
-        guard let file = policy ?? LoadRecord.read(instance)?.policyFile else {
+        let record = LoadRecord.read(instance)
+        guard let file = policy ?? record?.appliedFile ?? record?.policyFile else {
             throw NDError(
                 "instance.not-loaded", "instance '\(instance.name)' is not loaded, and no policy is named",
                 hint: "ndbpf callouts --policy FILE")

@@ -103,10 +103,12 @@ struct PolicyCommand: ParsableCommand {
                     hint: "restart the daemon with it; nothing was changed")
             }
             let datapath = try Datapath(instance)
-            let ready = try PolicyCommit(policy, next: datapath)
-            let generation = ready.image.header.generation
             let began = Instant.now()
-            try ready.perform(datapath)
+            let ready = try PolicyCommit.apply(policy, to: datapath)
+            let generation = ready.image.header.generation
+            var applied = record
+            applied.appliedFile = file
+            try applied.write(instance)
             let result = Result(
                 file: file, generation: generation, filters: ready.compiled.filters.count,
                 milliseconds: Instant.now().since(began).milliseconds)

@@ -264,6 +264,9 @@ final class Bench {
 
     private static let processors = Int(max(libbpf_num_possible_cpus(), 1))
 
+    /// What other programs counted is not the next run's.
+    func forgetCounts() { counted = readStats() }
+
     func rawStats() -> [UInt64] { readStats() }
 
     private func readStats() -> [UInt64] {

@@ -43,7 +43,8 @@ final class CalloutBench {
         try Self.share(socket, bench.object.maps)
         guard bpf_object__load(socket) == 0 else { throw NDError("test.load", String(cString: nd_bpf_log())) }
         self.socket = socket
-        guard let file = nd_bpf_open_file(Self.path(object)) else {
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: Self.path(object)))
+        guard let file = bytes.withUnsafeBytes({ nd_bpf_open($0.baseAddress, $0.count, "nd_test") }) else {
             throw NDError("test.open", Self.path(object), hint: "make bpf")
         }
         try Self.share(file, bench.object.maps)
@@ -112,6 +113,7 @@ final class CalloutBench {
         let error = nd_bpf_test_run(
             bpf_program__fd(program), frame, UInt32(frame.count), nil, nil, 1, 0, 1, &value, &duration)
         guard error == 0 else { throw NDError("test.run", String(cString: strerror(-error))) }
+        bench.forgetCounts()
         return value == 0 ? .drop : .pass
     }
 

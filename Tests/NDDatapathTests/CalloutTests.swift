@@ -147,6 +147,74 @@ struct CalloutTests {
         #expect(callouts.stats().callouts_overridden == before + 1)
     }
 
+    @Test("Where ALE has no say a block at the transport layers stands", arguments: families)
+    func withoutALE(_ family: IPFamily) throws {
+        let callouts = try CalloutBench(
+            [.asks(0, at: .outboundTransport, family), .asks(0, at: .inboundTransport, family)], programs: ["witness"])
+        try callouts.answer(ND_CALLOUT_BLOCK)
+        let icmp = Talk(family, family == .v4 ? IPProtocol.icmp : IPProtocol.icmpv6)
+        // Exempt when it leaves: nobody asks ALE_AUTH_CONNECT.
+        #expect(try callouts.bench.run(.egress, icmp.echo(out: true)).dropped == .blocked)
+        // ALE is asked about what comes in, and permits it.
+        #expect(try callouts.bench.run(.ingress, icmp.echo(out: false)).passed == .inExempt)
+        let error = icmp.icmpError(quoting: Talk(family).tcp(.syn, out: true), out: false)
+        #expect(try callouts.bench.run(.ingress, error).dropped == .blocked)
+    }
+
+    @Test("Inbound too a block gives way to ALE, which decides", arguments: families)
+    func overriddenInbound(_ family: IPFamily) throws {
+        let callouts = try CalloutBench([.asks(0, at: .inboundTransport, family)], programs: ["witness"])
+        try callouts.answer(ND_CALLOUT_VETO)
+        try callouts.bench.secure(family)
+        let before = callouts.stats().callouts_overridden
+        let talk = Talk(family)
+        #expect(try callouts.bench.run(.decrypted, talk.tcp(.syn, out: false)).passed == .inProtected)
+        #expect(callouts.stats().callouts_overridden == before + 1)
+        #expect(try callouts.bench.run(.decrypted, talk.data(out: false)).dropped == .blocked)
+        // In clear ALE refuses it, for being clear.
+        #expect(try callouts.bench.run(.ingress, Talk(family, localPort: 81).tcp(.syn, out: false)).dropped == .clearInbound)
+    }
+
+    @Test("What leaves in clear is not told to be secured, though the peer is", arguments: families)
+    func exemptIsNotSecured(_ family: IPFamily) throws {
+        let callouts = try CalloutBench([.asks(0, at: .datagramData, family)], programs: ["witness"])
+        try callouts.answer(ND_CALLOUT_CONTINUE)
+        try callouts.bench.secure(family)
+        let icmp = Talk(family, family == .v4 ? IPProtocol.icmp : IPProtocol.icmpv6)
+        #expect(try callouts.bench.run(.egress, icmp.echo(out: true)).passed == .outExempt)
+        #expect(try callouts.witness().seen == 1)
+        #expect(try callouts.witness().told.flags & ND_CALLOUT_SECURED == 0)
+        #expect(try callouts.bench.run(.egress, Talk(family, IPProtocol.udp).udp(out: true)).verdict == .redirect)
+        #expect(try callouts.witness().told.flags & ND_CALLOUT_SECURED != 0)
+    }
+
+    @Test("An empty datagram is shown; behind a short UDP length nothing counts as payload", arguments: families)
+    func emptyDatagrams(_ family: IPFamily) throws {
+        let callouts = try CalloutBench([.asks(0, at: .datagramData, family)], programs: ["witness"])
+        try callouts.answer(ND_CALLOUT_BLOCK)
+        let talk = Talk(family, IPProtocol.udp)
+        #expect(try callouts.bench.run(.egress, talk.udp(out: true, payload: [])).dropped == .blocked)
+        var packet = talk.udp(out: true, payload: Array(repeating: 9, count: 30))
+        let length = (family == .v4 ? 20 : 40) + 4
+        (packet[length], packet[length + 1]) = (0, 8 + 12)
+        #expect(try callouts.bench.run(.egress, packet).dropped == .blocked)
+        #expect(try callouts.witness().told.payload_length == 12)
+    }
+
+    @Test("A block at IPPACKET discards ESP and everything else, with an event each", arguments: families)
+    func discardAtIPPacket(_ family: IPFamily) throws {
+        let layers: [(DatapathLayer, Hook, Bool)] = [(.inboundIPPacket, .ingress, false), (.outboundIPPacket, .egress, true)]
+        let callouts = try CalloutBench(layers.map { .asks(0, at: $0.0, family) }, programs: ["headers_only"])
+        try callouts.answer(ND_CALLOUT_BLOCK, from: 2)
+        for (layer, hook, out) in layers {
+            for proto in [IPProtocol.esp, IPProtocol.udp] {
+                let outcome = try callouts.bench.run(hook, Talk(family, proto).data(out: out))
+                #expect(outcome.dropped == .blocked, "\(layer) \(proto)")
+                #expect(outcome.events.filter { $0.kind == ND_EVENT_DISCARD && $0.layer == UInt32(layer.rawValue) && $0.filter == 900 }.count == 1)
+            }
+        }
+    }
+
     @Test("At ALE a callout's block refuses the flow, in both directions", arguments: families)
     func ale(_ family: IPFamily) throws {
         let callouts = try CalloutBench(
@@ -174,8 +242,12 @@ struct CalloutTests {
         let esp = Talk(family, IPProtocol.esp)
         #expect(try callouts.bench.run(.ingress, esp.data(out: false)).passed == .inExempt)
         #expect(try callouts.bench.run(.egress, esp.data(out: true)).passed == .outExempt)
+        let ah = Talk(family, IPProtocol.ah)
+        #expect(try callouts.bench.run(.ingress, ah.data(out: false)).passed == .inExempt)
+        let inUDP = Talk(family, IPProtocol.udp, localPort: 4500, remotePort: 4500)
+        #expect(try callouts.bench.run(.ingress, inUDP.udp(out: false)).passed == .inExempt)
         #expect(try callouts.witness().seen == 0)
-        #expect(try callouts.witness(2).seen == 2)
+        #expect(try callouts.witness(2).seen == 4)
         #expect(try callouts.witness(2).told.flags & ND_CALLOUT_SECURED == 0)
     }
 

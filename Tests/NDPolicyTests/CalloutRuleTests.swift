@@ -212,6 +212,24 @@ struct CalloutRuleTests {
         #expect(numbers[CalloutProgram(object: "/x", entry: "look")] == nil && CalloutNumbers.none[Self.look] == nil)
     }
 
+    @Test("More filters of a layer than one packet can be asked for are refused")
+    func crowded() {
+        func problems(_ count: Int) -> [String] {
+            let callout = Self.callout(.stream)
+            let filters = (0..<count).map { index in
+                Filter(
+                    id: UInt32(index + 1), name: "f\(index)", layer: callout.layer, sublayer: Sublayer.inspection.key,
+                    conditions: [Condition(.remotePort, .equal, .number(UInt64(index)))], action: .callout(.inspection, callout.key))
+            }
+            return ExpandedPolicy(callouts: [callout], filters: filters).problems.map { "\($0.message)\n\($0.hint ?? "")" }
+        }
+        #expect(problems(16) == [])
+        #expect(
+            problems(18) == [
+                "it is filter number 17 of STREAM_V4 that asks a program, the limit is 16\njoin filters that ask the same program: conditions of one field are alternatives"
+            ])
+    }
+
     @Test("In a policy file a rule's refusal has its line and column")
     func places() {
         let text = """

@@ -2,6 +2,7 @@
 /* A callout of two layers, as IPsec asks of whoever blocks at the transport layers: known_peer_transport blocks
  * large packets of connections, known_peer_accept lets in who authenticated, and nobody else. A connection's
  * first packet is ALE's: the block of known_peer_transport is overridden there. */
+#include <stdbool.h>
 #include "../nd_callout.h"
 
 #define LARGE 1200
@@ -14,9 +15,10 @@ ND_CALLOUT_PROGRAM(known_peer_transport, transport)
 
 static __always_inline int accept(struct __sk_buff *skb, const struct nd_callout_metadata *m)
 {
-	if (!(m->flags & ND_CALLOUT_SECURED) || m->mode != ND_CALLOUT_MODE_TRANSPORT || !m->spi)
-		return ND_CALLOUT_CONTINUE;
-	return m->identity_length ? ND_CALLOUT_CONTINUE : ND_CALLOUT_VETO;
+	bool known = (m->flags & ND_CALLOUT_SECURED) && m->mode == ND_CALLOUT_MODE_TRANSPORT && m->spi &&
+		     m->identity_length;
+
+	return known ? ND_CALLOUT_CONTINUE : ND_CALLOUT_VETO;
 }
 ND_CALLOUT_PROGRAM(known_peer_accept, accept)
 

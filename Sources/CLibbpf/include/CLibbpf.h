@@ -17,15 +17,12 @@ struct bpf_object *nd_bpf_open(const void *data, size_t size, const char *name);
 /* libbpf's own messages since the last call, newest last; they hold the verifier's log. */
 const char *nd_bpf_log(void);
 
-/* The same from a file. */
-struct bpf_object *nd_bpf_open_file(const char *path);
-
 /* What a program's instructions, and those of all functions of its object, may do. */
 #define ND_MAY_READ_PAYLOAD 0x1u
 #define ND_MAY_CHANGE_PACKET 0x2u
-#define ND_MAY_SEND 0x4u       /* redirect, clone */
+#define ND_MAY_SEND 0x4u       /* redirect, clone, another socket */
 #define ND_MAY_TAIL_CALL 0x8u
-int nd_bpf_scan(const struct bpf_object *object, const struct bpf_program *program, const char *path, uint32_t *may);
+int nd_bpf_scan(const struct bpf_program *program, const void *image, size_t size, uint32_t *may);
 
 /* Attaches to a cgroup (v2) for packets on their way into sockets. Returns the link's descriptor. */
 int nd_cgroup_attach(int prog_fd, int cgroup_fd);

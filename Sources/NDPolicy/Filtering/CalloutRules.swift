@@ -1,3 +1,4 @@
+import CNDABI
 import NDCore
 
 /// What WFP asks of callouts that live with IPsec ("Developing IPsec-Compatible Callout Drivers"): a program
@@ -52,6 +53,25 @@ struct CalloutRules {
         }
         return found
     }
+
+    /// Of one packet as many programs are asked as BPF follows; with more the packet would be dropped.
+    func crowded(_ filters: [Filter]) -> [Problem] {
+        var asking: [Layer: Int] = [:]
+        var found: [Problem] = []
+        for (at, filter) in filters.enumerated() {
+            guard case .callout(_, let key) = filter.action, byKey[key]?.program != nil else { continue }
+            asking[filter.layer, default: 0] += 1
+            guard asking[filter.layer] == Self.mostAsking + 1 else { continue }
+            found.append(
+                Problem(
+                    .filter, at, "callout", "too-many",
+                    "it is filter number \(Self.mostAsking + 1) of \(filter.layer.shortName) that asks a program, the limit is \(Self.mostAsking)",
+                    hint: "join filters that ask the same program: conditions of one field are alternatives"))
+        }
+        return found
+    }
+
+    static let mostAsking = Int(ND_CALLOUTS_A_LAYER)
 
     /// Why the program can't stand at the layer.
     private func placement(_ program: CalloutProgram, _ layer: Layer) -> (message: String, hint: String)? {

@@ -56,7 +56,7 @@ extension ExpandedPolicy {
         for (at, context) in providerContexts.enumerated() {
             found += index.owner(context.provider, .providerContext, at) + context.problems(at)
         }
-        found += rules.problems()
+        found += rules.problems() + rules.crowded(filters)
         for (at, filter) in filters.enumerated() { found += index.problems(filter, at) + rules.problems(filter, at) }
         for (kind, count, most) in [
             (Problem.Kind.filter, filters.count, Self.mostFilters), (.sublayer, sublayers.count, Self.mostOthers),
