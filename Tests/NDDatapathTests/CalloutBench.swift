@@ -102,11 +102,15 @@ final class CalloutBench {
 
     enum SocketVerdict: Equatable { case pass, drop }
 
-    /// `decrypted`: from nd0, as the kernel says of what its ESP decrypted.
+    /// Only the kernel's engine has need of it. `decrypted`: from nd0, as the kernel says of what its ESP decrypted.
     func atSocket(_ packet: [UInt8], decrypted: Bool = true) throws -> SocketVerdict {
         guard let program = bpf_object__find_program_by_name(socket, "nd_socket") else { throw NDError("test.program", "nd_socket") }
         // A test's packets come in by the loopback: nd0 has its index, or another one.
-        try bench.raiseEpoch { $0.nd0 = decrypted ? 1 : 77 }
+        try bench.raiseEpoch {
+            $0.nd0 = decrypted ? 1 : 77
+            $0.flags |= ND_STATE_KERNEL_ENGINE
+        }
+        defer { try? bench.raiseEpoch { $0.flags &= ~ND_STATE_KERNEL_ENGINE } }
         var value: UInt32 = 0
         var duration: UInt32 = 0
         let frame = Ethernet.frame(packet)
