@@ -342,10 +342,10 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 		nd_tell(skb);
 		nd_call(skb, q->program);
 		reason = nd_hear(skb);
-		if (reason)
+		if (reason) {
 			q->filter = q->asking;
-		if (reason)
 			return ND_ACTION_BLOCK | (long)reason << 8;
+		}
 		found = nd_resume();
 		if (found != ND_FOUND_PENDING)
 			return found;

@@ -89,9 +89,11 @@ struct {
 	__type(value, struct nd_stats);
 } nd_stats SEC(".maps");
 
+#define ND_EVENTS_BYTES (4 << 20)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
+	__uint(max_entries, ND_EVENTS_BYTES);
 } nd_events SEC(".maps");
 
 static __always_inline struct nd_state *nd_state_get(void)

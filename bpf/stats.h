@@ -31,8 +31,13 @@ static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct n
 static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type,
 			       __u32 reason, __u32 context)
 {
-	struct nd_event *event = bpf_ringbuf_reserve(&nd_events, sizeof(*event), 0);
+	bool telling = type == ND_EVENT_DROP || type == ND_EVENT_DISCARD;
+	struct nd_event *event = NULL;
 
+	/* Half of the ring is for events that make something happen: who causes drops must not keep others from
+	 * negotiating. */
+	if (!telling || bpf_ringbuf_query(&nd_events, BPF_RB_AVAIL_DATA) < ND_EVENTS_BYTES / 2)
+		event = bpf_ringbuf_reserve(&nd_events, sizeof(*event), 0);
 	if (!event) {
 		struct nd_stats *stats = nd_stats_get();
 
@@ -58,8 +63,7 @@ static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p,
 	}
 	__builtin_memset(event->zero, 0, sizeof(event->zero));
 	nd_copy_packet(skb, p, event,
-		       type == ND_EVENT_DROP || type == ND_EVENT_DISCARD ||
-				       type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
+		       telling || type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
 									      : ND_EVENT_PACKET_MAX);
 	bpf_ringbuf_submit(event, 0);
 	return true;

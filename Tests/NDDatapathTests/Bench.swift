@@ -264,6 +264,15 @@ final class Bench {
 
     private static let processors = Int(max(libbpf_num_possible_cpus(), 1))
 
+    /// Many times, and nobody reads the events.
+    func runUnread(_ hook: Hook, _ packet: [UInt8], times: UInt32) throws {
+        let bytes = hook.isEthernet ? Ethernet.frame(packet) : packet
+        var (value, duration): (UInt32, UInt32) = (0, 0)
+        let error = nd_bpf_test_run(
+            object.programs[hook] ?? -1, bytes, UInt32(bytes.count), nil, nil, 0, 0, times, &value, &duration)
+        guard error == 0 else { throw NDError("test.run", String(cString: strerror(-error))) }
+    }
+
     /// What other programs counted is not the next run's.
     func forgetCounts() { counted = readStats() }
 

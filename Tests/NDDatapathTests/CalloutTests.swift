@@ -130,6 +130,21 @@ struct CalloutTests {
         #expect(after.discards.4 == before.discards.4 + 1 && after.discards.5 == before.discards.5 + 1)
     }
 
+    @Test("However much is discarded, half of the event ring is left to those who negotiate", arguments: families)
+    func flood(_ family: IPFamily) throws {
+        let callouts = try CalloutBench([.asks(0, at: .datagramData, family)], programs: ["witness"])
+        try callouts.answer(ND_CALLOUT_BLOCK)
+        let before = callouts.stats()
+        try callouts.bench.runUnread(.egress, Talk(family, IPProtocol.udp).udp(out: true), times: 5000)
+        let after = callouts.stats()
+        #expect(after.discards.5 - before.discards.5 == 5000)
+        let lost = after.events_lost - before.events_lost
+        #expect(lost > 2000 && lost < 5000)
+        let events = try callouts.bench.run(.egress, Talk(family).tcp(.syn, out: true)).events
+        #expect(events.filter { $0.kind == ND_EVENT_NEGOTIATE }.count == 1)
+        #expect(events.filter { $0.kind == ND_EVENT_DISCARD }.count == 5000 - Int(lost))
+    }
+
     @Test("At the transport layers a packet that ALE must classify is marked, and a block of it is overridden and counted", arguments: families)
     func aleClassifyRequired(_ family: IPFamily) throws {
         let callouts = try CalloutBench([.asks(0, at: .outboundTransport, family)], programs: ["witness"])
