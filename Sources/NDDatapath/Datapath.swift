@@ -117,7 +117,8 @@ public final class Datapath: Sendable {
     }
 
     public func describeMaps() -> [MapDescription] {
-        Self.mapNames.compactMap { name in
+        // The last one is there while the program at the socket is.
+        (Self.mapNames + [CalloutSlots.socketMap]).compactMap { name in
             let fd = bpf_obj_get(instance.mapPin(name))
             guard fd >= 0 else { return nil }
             defer { close(fd) }

@@ -55,5 +55,5 @@ extension nd_machine {
         withUnsafeMutableBytes(of: &name) { $0.copyBytes(from: text.utf8.prefix($0.count)) }
     }
 
-    var text: String { withUnsafeBytes(of: name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) } }
+    public var text: String { withUnsafeBytes(of: name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) } }
 }

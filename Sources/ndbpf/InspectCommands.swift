@@ -271,6 +271,17 @@ struct Maps: ParsableCommand {
             entries = decode(datapath.fragments) { key, value in
                 ("\(key.source.address) > \(key.destination.address) id \(key.id)", ["pass", "redirect", "drop"].indices.contains(Int(value.verdict)) ? ["pass", "redirect", "drop"][Int(value.verdict)] : "\(value.verdict)")
             }
+        case "protections":
+            let names = Dictionary(datapath.machineNumbers().map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })
+            entries = decode(datapath.protections) { key, value in
+                let machine = names[UInt32(value.machine)].map { ", \($0) to filters" } ?? ""
+                return (
+                    "\(key.key)",
+                    "SPI in 0x\(String(value.spi_in, radix: 16)) out 0x\(String(value.spi_out, radix: 16))\(value.in_udp != 0 ? " in UDP" : ""), identity of type \(value.identity_type), \(value.identity_length) bytes\(machine)"
+                )
+            }
+        case "machines":
+            entries = decode(datapath.machines) { number, machine in ("\(number)", machine.text) }
         case "state":
             entries = decode(datapath.state) { _, state in
                 ("state", "epoch \(state.epoch) nd0 \(state.nd0) flags \(state.flags) mtu \(state.mtu) drop sample \(state.drop_sample)")
@@ -286,13 +297,16 @@ struct Maps: ParsableCommand {
                     Entry(key: "upgrades", value: "\(stats.upgrades)"),
                     Entry(key: "events lost", value: "\(stats.events_lost)"),
                     Entry(key: "peers full", value: "\(stats.peers_full)"),
+                    Entry(key: "callouts asked", value: "\(stats.callouts_asked)"),
+                    Entry(key: "callouts overridden", value: "\(stats.callouts_overridden)"),
+                    Entry(key: "callouts missing", value: "\(stats.callouts_missing)"),
                 ]
         case "policy", "policies":
             entries = try policy(datapath)
         default:
             throw NDError(
                 "usage.map", "there is no map '\(name)'",
-                hint: "flows, peers, local, fragments, state, policy or stats")
+                hint: "flows, peers, local, fragments, protections, machines, state, policy or stats")
         }
         if options.json {
             print(try JSONOutput.text("entries", entries))
