@@ -256,6 +256,11 @@ final class ControlPlane: @unchecked Sendable {
                 if engine.kind == .kernel, !pair.inbound.peer.isForFragments {
                     perform(discovery.answering(pair.inbound.peer, now: .now()))
                 }
+                // And a packet that it protects may be judged by whose it is: on the kernel engine nobody waits for us.
+                let key = nd_peer_key(pair.inbound.peer)
+                if datapath.protections.lookup(key) == nil, let agreed = keying.agreed(inboundSPI: pair.inbound.spi) {
+                    protect(agreed)
+                }
                 do {
                     try engine.install(pair)
                 } catch {

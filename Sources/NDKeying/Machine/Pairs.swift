@@ -56,6 +56,9 @@ extension KeyingMachine {
                     outbound: direction(.outbound, result.outboundSPI, result.outboundKeymat))))
     }
 
+    /// What was agreed on for a pair that was made, whether it is in use yet or not.
+    public func agreed(inboundSPI: UInt32) -> Established? { pairs[inboundSPI]?.established }
+
     /// The peer is known to have its inbound SA: sending begins.
     mutating func confirm(_ spi: UInt32) {
         guard var pair = pairs[spi] else { return }
