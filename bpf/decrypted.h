@@ -74,6 +74,35 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 	return nd_drop(skb, p, reason);
 }
 
+/* Behind the filters; see nd_in_flow. */
+static __noinline int nd_decrypted_flow(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy,
+					struct nd_flow *flow, __u32 context)
+{
+#if !ND_AT_SOCKET
+	struct nd_state *state = nd_state_get();
+
+	if (!state)
+		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+#endif
+	if (!flow) {
+		flow = nd_flow_create(p, policy, context, ND_FLOW_SECURE);
+		/* Without room for the latch the answer could leave in clear. */
+		if (!flow)
+			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	}
+#if !ND_AT_SOCKET
+	nd_clamp_syn(skb, p, policy, state);
+#endif
+	nd_flow_secure(flow, p);
+	if (!flow->protected_rx_at)
+		flow->protected_rx_at = p->now;
+	nd_flow_flags(flow, p);
+	nd_flow_touch(flow, p);
+	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
+	nd_flow_cache_in(flow, p);
+	return nd_pass(p, ND_PASS_IN_PROTECTED);
+}
+
 static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
 					       struct nd_policy *policy)
 {
@@ -106,23 +135,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	}
 	if (exempt)
 		return nd_pass(p, ND_PASS_IN_PROTECTED);
-	if (!flow) {
-		flow = nd_flow_create(p, policy, rule < 0 ? 0 : rule >> 8, ND_FLOW_SECURE);
-		/* Without room for the latch the answer could leave in clear. */
-		if (!flow)
-			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	}
-#if !ND_AT_SOCKET
-	nd_clamp_syn(skb, p, policy, state);
-#endif
-	nd_flow_secure(flow, p);
-	if (!flow->protected_rx_at)
-		flow->protected_rx_at = p->now;
-	nd_flow_flags(flow, p);
-	nd_flow_touch(flow, p);
-	nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p->length);
-	nd_flow_cache_in(flow, p);
-	return nd_pass(p, ND_PASS_IN_PROTECTED);
+	return nd_decrypted_flow(skb, p, policy, flow, rule < 0 ? 0 : rule >> 8);
 }
 
 static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)

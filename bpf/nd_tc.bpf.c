@@ -397,6 +397,56 @@ static __always_inline long nd_refusal(long rule)
 	return -1;
 }
 
+/* What nd_in_flow is told: whether INBOUND_TRANSPORT permits, whether it has a say; ALE's context above. */
+#define ND_IN_PERMITTED 0x1u
+#define ND_IN_PERSISTENT 0x2u
+
+/* Behind the filters. A function of its own: in one with them clang keeps "there is a flow" apart from the pointer,
+ * and 6.1's verifier believed a branch between the two never to be taken (measured: a NULL flow was read). */
+static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
+				 struct nd_flow *flow, __u32 said)
+{
+	struct nd_state *state = nd_state_get();
+
+	if (!state)
+		return nd_in_drop(skb, p, ND_DROP_REDIRECT_FAILED);
+	if ((said & ND_IN_PERMITTED) && !(flow && (flow->flags & ND_FLOW_SECURE))) {
+		if (!flow)
+			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
+		if (!flow)
+			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
+		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
+		nd_flow_cache_in(flow, p);
+		return nd_in_clear(skb, p, policy, flow);
+	}
+	if (flow && (flow->flags & ND_FLOW_SECURE)) {
+		/* Without a filter of this layer nothing asks that the connection stays secure. */
+		if ((said & ND_IN_PERSISTENT) && !nd_in_grace(p, flow, policy))
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		nd_flow_flags(flow, p);
+		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
+		return nd_in_pass(p, ND_PASS_IN_CLEAR);
+	}
+	if (!flow) {
+		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
+
+		key.context = said >> 8;
+		if ((said & ND_IN_PERSISTENT) && nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		flow = nd_flow_create(p, policy, key.context, 0);
+		if (!flow)
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
+		/* Two CPUs: the entry found may be a secured one made in between. */
+		if (flow->flags & ND_FLOW_SECURE)
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+	}
+	/* The answer to a connection that was opened under the negative cache is left alone too. */
+	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
+		nd_clamp_syn(skb, p, policy, state);
+	nd_flow_cache_in(flow, p);
+	return nd_in_clear(skb, p, policy, flow);
+}
+
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
 					struct nd_policy *policy)
 {
@@ -443,42 +493,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	}
 	if (exempt)
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
-	if (permitted && !(flow && (flow->flags & ND_FLOW_SECURE))) {
-		if (!flow)
-			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
-		if (!flow)
-			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
-		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
-		nd_flow_cache_in(flow, p);
-		return nd_in_clear(skb, p, policy, flow);
-	}
-	if (flow && (flow->flags & ND_FLOW_SECURE)) {
-		/* Without a filter of this layer nothing asks that the connection stays secure. */
-		if (transport >= 0 && !nd_in_grace(p, flow, policy))
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-		nd_flow_flags(flow, p);
-		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
-		return nd_in_pass(p, ND_PASS_IN_CLEAR);
-	}
-	if (!flow) {
-		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
-
-		if (rule >= 0)
-			key.context = rule >> 8;
-		if (transport >= 0 && nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-		flow = nd_flow_create(p, policy, key.context, 0);
-		if (!flow)
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
-		/* Two CPUs: the entry found may be a secured one made in between. */
-		if (flow->flags & ND_FLOW_SECURE)
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-	}
-	/* The answer to a connection that was opened under the negative cache is left alone too. */
-	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
-		nd_clamp_syn(skb, p, policy, state);
-	nd_flow_cache_in(flow, p);
-	return nd_in_clear(skb, p, policy, flow);
+	return nd_in_flow(skb, p, policy, flow,
+			  (permitted ? ND_IN_PERMITTED : 0) | (transport >= 0 ? ND_IN_PERSISTENT : 0) |
+				  (rule >= 0 ? rule >> 8 << 8 : 0));
 }
 
 static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)

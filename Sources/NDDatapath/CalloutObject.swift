@@ -124,7 +124,7 @@ public struct CalloutObject: Sendable {
                     ? "\(path) has no program '\(name)': packets that the kernel's ESP decrypted are shown at the socket"
                     : "\(path) has no program '\(name)'",
                 hint: atSocket
-                    ? "make both with ND_CALLOUT_PROGRAM; a callout that changes packets can't be asked about inbound packets on the kernel engine. Nothing was changed"
+                    ? "make both with ND_CALLOUT_PROGRAM; a callout that changes packets can't be asked about inbound packets on the kernel engine; nothing was changed"
                     : "nothing was changed")
         }
         return fd
