@@ -378,14 +378,14 @@ static __always_inline bool nd_has_filters(const struct nd_policy *policy, const
 	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
 }
 
-static __noinline bool nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
+static __noinline void nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
 {
 	struct nd_consultation *q = nd_consultation_get();
 	struct nd_stats *stats = nd_stats_get();
 
 	if (stats && layer < ND_LAYER_COUNT)
 		stats->discards[layer]++;
-	return nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
+	nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
 }
 
 static __noinline long nd_begin_rarely(const struct nd_packet *p, const struct nd_policy *policy, __u32 layer)

@@ -106,13 +106,10 @@ static __noinline int nd_decrypted_flow(struct __sk_buff *skb, struct nd_packet 
 static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
 					       struct nd_policy *policy)
 {
-	struct nd_state *state = nd_state_get();
 	struct nd_flow *flow;
 	bool exempt;
 	long rule;
 
-	if (!state)
-		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST))
 		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
 	if (p->fragment)

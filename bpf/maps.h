@@ -10,13 +10,13 @@ struct {
 	__type(value, struct nd_flow);
 } nd_flows SEC(".maps");
 
-/* Numbers from 1. */
+/* Numbers from 1, by name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct nd_machine);
+	__type(key, struct nd_machine);
+	__type(value, __u32);
 } nd_machines SEC(".maps");
 
 /* Beside nd_peers. */

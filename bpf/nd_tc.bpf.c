@@ -450,13 +450,10 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
 					struct nd_policy *policy)
 {
-	struct nd_state *state = nd_state_get();
 	struct nd_flow *flow;
 	long transport, rule = -1, refusal;
 	bool permitted, exempt;
 
-	if (!state)
-		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 	nd_filters_see(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_INBOUND_IPPACKET)) {
 		rule = nd_ask_rarely(skb, p, policy, ND_LAYER_INBOUND_IPPACKET);

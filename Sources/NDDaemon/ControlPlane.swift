@@ -325,8 +325,7 @@ final class ControlPlane: @unchecked Sendable {
         guard !result.peer.isForFragments else { return }
         do {
             var protection = nd_protection(result)
-            let (type, identity) = result.identity.wireForm
-            protection.machine = datapath.machineNumber(type: type, identity: identity)
+            protection.machine = datapath.machineNumber(protection)
             try datapath.protections.update(nd_peer_key(result.peer), protection)
         } catch {
             log.error("can't write the protection of \(result.peer.remote): \(error)")
@@ -430,19 +429,20 @@ final class ControlPlane: @unchecked Sendable {
     private static func describe(_ event: DatapathEvent) -> MonitorEvent {
         let label = ABILabels.event(event.kind.rawValue)
         let flow = "\(IPProtocol.name(event.flow.proto)) \(event.flow.local) \(event.inbound ? "<" : ">") \(event.flow.remote)"
+        var kind = "flow.\(label)"
         let text: String
         switch event.kind {
         case ND_EVENT_DISCARD:
+            kind = "discard.\(ABILabels.layer(event.layer).lowercased())"
             text = "\(flow): dropped at \(ABILabels.layer(event.layer))_DISCARD by filter \(event.filter), \(event.length) bytes"
-        case ND_EVENT_DROP: text = "\(flow): dropped, \(ABILabels.dropReason(event.reason))"
+        case ND_EVENT_DROP:
+            kind = "drop.\(ABILabels.dropReason(event.reason))"
+            text = "\(flow): dropped, \(ABILabels.dropReason(event.reason))"
         case ND_EVENT_NEGOTIATE: text = "\(flow): first packet, negotiation asked for"
         case ND_EVENT_STASH: text = "\(flow): first packet while negotiating"
         case ND_EVENT_CLEAR_REPLY: text = "\(flow): answered in clear"
         default: text = "\(flow): latched"
         }
-        let kind = event.kind == ND_EVENT_DISCARD
-            ? "discard.\(ABILabels.layer(event.layer).lowercased())"
-            : event.kind == ND_EVENT_DROP ? "drop.\(ABILabels.dropReason(event.reason))" : "flow.\(label)"
         return MonitorEvent(kind, text, local: "\(event.flow.local)", remote: "\(event.flow.remote)")
     }
 }

@@ -39,14 +39,12 @@ public struct DaemonOptions: Sendable {
 public final class Daemon: Service, @unchecked Sendable {
     private let options: DaemonOptions
     private let policy: Policy
-    private let compiled: CompiledPolicy
     private let interfaces: [String]
     private let log: Logger
     private let started = Date()
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let serving = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let monitor = MonitorHub()
-    private var generation: UInt32 = 1
     private var lock: Int32 = -1
 
     /// Checks everything that can be checked without changing anything.
@@ -54,7 +52,6 @@ public final class Daemon: Service, @unchecked Sendable {
         self.options = options
         self.log = log
         policy = try Policy.load(path: options.policyFile, reading: PolicyCommit.reading)
-        compiled = try PolicyCommit(policy, generation: 1, interfaceIndex: { _ in 1 }).compiled
         interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
         guard !policy.preSharedKeys.isEmpty else {
             throw NDError(
@@ -68,9 +65,9 @@ public final class Daemon: Service, @unchecked Sendable {
     public func run() async throws {
         try takeLock()
         defer { releaseLock() }
-        let loadedHere = try loadOrAdopt()
+        let (compiled, loadedHere) = try loadOrAdopt()
         do {
-            try await serve()
+            try await serve(compiled)
         } catch {
             if loadedHere {
                 _ = try? Loader.unload(options.instance)
@@ -86,9 +83,7 @@ public final class Daemon: Service, @unchecked Sendable {
     }
 
     private func takeLock() throws {
-        try FileManager.default.createDirectory(
-            atPath: options.instance.runDirectory, withIntermediateDirectories: true,
-            attributes: [.posixPermissions: 0o700])
+        try options.instance.makeRunDirectory()
         lock = try DaemonLock.take(options.instance)
     }
 
@@ -98,7 +93,7 @@ public final class Daemon: Service, @unchecked Sendable {
         close(lock)
     }
 
-    private func loadOrAdopt() throws -> Bool {
+    private func loadOrAdopt() throws -> (compiled: CompiledPolicy, loadedHere: Bool) {
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
             let record = LoadRecord.read(options.instance)
@@ -109,13 +104,13 @@ public final class Daemon: Service, @unchecked Sendable {
                     "instance '\(options.instance.name)' is loaded on \(attached.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
                     hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
             }
-            generation = try PolicyCommit.apply(policy, to: datapath).image.header.generation
+            let applied = try PolicyCommit.apply(policy, to: datapath)
             let repaired = try Loader.repair(options.instance)
             if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
             log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
-            return false
+            return (applied.compiled, false)
         }
-        let ready = try PolicyCommit(policy, generation: generation)
+        let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: interfaces)
         load.flows = options.flows
         load.peers = options.peers
@@ -125,10 +120,10 @@ public final class Daemon: Service, @unchecked Sendable {
         record.policyFile = options.policyFile
         try record.write(options.instance)
         log.info("loaded on \(interfaces.joined(separator: ", ")) by \(record.attachments.first?.kind ?? "?")")
-        return true
+        return (ready.compiled, true)
     }
 
-    private func serve() async throws {
+    private func serve(_ compiled: CompiledPolicy) async throws {
         let datapath = try Datapath(options.instance)
         let loop = group.next()
         let choice = try EngineChoice(policy, device: options.device, interfaces: interfaces)
@@ -153,15 +148,16 @@ public final class Daemon: Service, @unchecked Sendable {
             monitor: monitor, log: log)
         relay.attach(control)
         try Loader.attachDevice(options.instance, device: link.name, ifindex: Int32(link.ifindex))
+        let ranKernelEngine = datapath.runsKernelEngine
         try datapath.changeState {
             $0.nd0 = link.ifindex
             $0.fragments = link.fragments
             $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
         }
-        // Which engine it is decides where decrypted packets are met.
+        // Which engine it is decides where decrypted packets are met; the commit above knew the earlier one.
         if engine.kind == .user {
             try datapath.leaveSocket()
-        } else if compiled.asksDecrypted {
+        } else if !ranKernelEngine, compiled.asksDecrypted {
             try PolicyCommit.apply(policy, to: datapath)
         }
         monitor.onWatched = { watched in
@@ -267,13 +263,7 @@ public enum DaemonLock {
     }
 
     public static func take(_ instance: Instance) throws -> Int32 {
-        let path = "\(instance.runDirectory)/daemon.lock"
-        let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard fd >= 0 else {
-            throw NDError(
-                "run.lock", "can't open \(path): \(String(cString: strerror(errno)))",
-                hint: errno == EACCES ? "run as root" : nil)
-        }
+        let fd = try instance.openLock("daemon.lock")
         guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
             close(fd)
             throw NDError(

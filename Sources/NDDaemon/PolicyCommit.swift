@@ -28,15 +28,14 @@ public struct PolicyCommit: Sendable {
         interfaceIndex: (String) -> UInt32? = Self.interfaceIndex
     ) throws {
         let expanded = policy.expanded
-        var programs: [(CalloutProgram, ProgramTraits)] = []
-        var objects: [String: CalloutObject] = [:]
+        var programs: [(program: CalloutProgram, object: CalloutObject, traits: ProgramTraits)] = []
+        var objects = CalloutObjects()
         // Read again: between the check of the policy and now a file may have become another.
         for program in expanded.programs {
-            let object = try objects[program.object] ?? CalloutObject(path: program.object)
-            objects[program.object] = object
-            programs.append((program, try Self.traits(program, in: object)))
+            let object = try objects.object(program.object)
+            programs.append((program, object, try Self.traits(program, in: object)))
         }
-        let numbers = CalloutNumbers(programs, first: CalloutSlots.first(generation: generation))
+        let first = CalloutSlots.first(generation: generation)
         var machines = MachineNumbers(known)
         let new = machines.add(expanded.machines)
         guard machines.numbers.count <= MachineNumbers.most else {
@@ -45,18 +44,15 @@ public struct PolicyCommit: Sendable {
                 hint: "ndbpf unload, then load again; nothing was changed")
         }
         compiled = try policy.compiled(
-            interfaceIndex: interfaceIndex,
-            programs: numbers,
+            interfaceIndex: interfaceIndex, programs: CalloutNumbers(programs.map { ($0.program, $0.traits) }, first: first),
             machines: machines)
         image = try compiled.image(generation: generation)
         let inbound = compiled.programsForDecrypted
-        func slot(_ program: CalloutProgram) -> CalloutSlots.Program { .init(object: program.object, entry: program.entry) }
-        var callouts = CalloutCommit(
-            programs: programs.map { slot($0.0) }, objects: objects,
-            inbound: Set(programs.map(\.0).filter { numbers[$0].map { inbound.contains($0.number) } ?? false }.map(slot)),
-            asksDecrypted: compiled.asksDecrypted)
-        callouts.machines = new
-        self.callouts = callouts
+        callouts = CalloutCommit(
+            programs: zip(first..., programs).map { number, it in
+                .init(object: it.object, entry: it.program.entry, isInbound: inbound.contains(number))
+            },
+            asksDecrypted: compiled.asksDecrypted, machines: new)
     }
 
     /// In this process's network namespace.

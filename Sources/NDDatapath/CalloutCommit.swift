@@ -7,28 +7,25 @@ import NDCore
 public struct CalloutCommit: Sendable {
     /// In the order of their numbers.
     public var programs: [CalloutSlots.Program]
-    /// Their files, by path.
-    public var objects: [String: CalloutObject]
-    /// Those that are asked about packets that arrive protected.
-    public var inbound: Set<CalloutSlots.Program>
     /// Some filter can block, or asks a program about, what arrived protected.
     public var asksDecrypted: Bool
     /// Machines that no policy named before.
-    public var machines: [(number: UInt32, name: String)] = []
+    public var machines: [(number: UInt32, name: String)]
 
     public init(
-        programs: [CalloutSlots.Program] = [], objects: [String: CalloutObject] = [:],
-        inbound: Set<CalloutSlots.Program> = [], asksDecrypted: Bool = false
+        programs: [CalloutSlots.Program] = [], asksDecrypted: Bool = false,
+        machines: [(number: UInt32, name: String)] = []
     ) {
         self.programs = programs
-        self.objects = objects
-        self.inbound = inbound
         self.asksDecrypted = asksDecrypted
+        self.machines = machines
     }
 }
 
 extension Datapath {
-    public var runsKernelEngine: Bool { (state.lookup(0)?.flags ?? 0) & ND_STATE_KERNEL_ENGINE != 0 }
+    public var runsKernelEngine: Bool { hasState(ND_STATE_KERNEL_ENGINE) }
+
+    private func hasState(_ flag: UInt32) -> Bool { (state.lookup(0)?.flags ?? 0) & flag != 0 }
 
     /// The generation that a next commit has.
     public func nextGeneration() throws -> UInt32 { (try currentPolicy()?.generation ?? 0) &+ 1 }
@@ -43,10 +40,10 @@ extension Datapath {
         do {
             try name(callouts.machines)
             if atSocket { try SocketProgram.load(instance) }
-            try CalloutSlots.fill(instance, generation: generation, callouts, atSocket: atSocket)
+            try CalloutSlots.fill(instance, generation: generation, callouts.programs, atSocket: atSocket)
             if atSocket {
                 try SocketProgram.attach(instance)
-                if (state.lookup(0)?.flags ?? 0) & ND_STATE_AT_SOCKET == 0 {
+                if !hasState(ND_STATE_AT_SOCKET) {
                     try changeState { $0.flags |= ND_STATE_AT_SOCKET }
                 }
             }
@@ -59,13 +56,13 @@ extension Datapath {
         }
         // After the commit nobody is in the generation before it any more.
         CalloutSlots.clear(instance, generation: generation &+ 1)
-        CalloutSlots.unpin(instance, otherThan: CalloutSlots.pins(instance, of: callouts))
+        CalloutSlots.unpin(instance, otherThan: CalloutSlots.pins(instance, of: callouts.programs))
         if !atSocket { try leaveSocket() }
     }
 
     /// Where no filter needs what arrives protected, or another engine shows it.
     public func leaveSocket() throws {
-        if (state.lookup(0)?.flags ?? 0) & ND_STATE_AT_SOCKET != 0 {
+        if hasState(ND_STATE_AT_SOCKET) {
             try changeState { $0.flags &= ~ND_STATE_AT_SOCKET }
         }
         SocketProgram.detach(instance)

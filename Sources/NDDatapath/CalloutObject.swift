@@ -18,6 +18,8 @@ public struct CalloutObject: Sendable {
     /// Much larger than any callout; an operator's slip (a core dump, a device) is not read into memory.
     private static let mostBytes = 16 << 20
     static let socketSuffix = "_at_socket"
+    /// ndbpf's own map, in each object by this name.
+    private static let metadata = "nd_callout_meta"
 
     public let path: String
     /// Says which content was loaded: two files with the same bytes are one object.
@@ -27,21 +29,15 @@ public struct CalloutObject: Sendable {
 
     public init(path: String) throws(NDError) {
         self.path = path
-        guard let handle = FileHandle(forReadingAtPath: path) else {
-            throw Self.unreadable(path, String(cString: strerror(errno)))
+        do {
+            bytes = try RegularFile.read(path, most: Self.mostBytes, code: "callout").bytes
+        } catch {
+            throw Self.unreadable(path, error.message)
         }
-        defer { try? handle.close() }
-        var status = stat()
-        guard fstat(handle.fileDescriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-            throw Self.unreadable(path, "not a regular file")
-        }
-        guard let data = try? handle.read(upToCount: Self.mostBytes + 1) else { throw Self.unreadable(path, "it can't be read") }
-        guard data.count <= Self.mostBytes else { throw Self.unreadable(path, "larger than \(Self.mostBytes >> 20) MiB") }
         // FNV-1a: tells versions of a file apart, no more.
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in data { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
         digest = String(hash, radix: 16)
-        bytes = Array(data)
     }
 
     private static func unreadable(_ path: String, _ why: String) -> NDError {
@@ -64,7 +60,7 @@ public struct CalloutObject: Sendable {
     public func entries() throws(NDError) -> [String] {
         let object = try opened()
         defer { bpf_object__close(object) }
-        return Self.programs(object).filter { !Self.isAtSocket($0) }.map(Self.name).sorted()
+        return ObjectParts.programs(object).filter { !Self.isAtSocket($0) }.map(Self.name).sorted()
     }
 
     /// Nil: there is no such program.
@@ -100,11 +96,7 @@ public struct CalloutObject: Sendable {
     }
 
     /// Where its maps can be read while a policy that names it is in force.
-    public func pinnedMaps(_ instance: Instance) -> [String] {
-        let prefix = Self.pinPrefix(digest) + "map_"
-        return ((try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [])
-            .filter { $0.hasPrefix(prefix) }.sorted().map(instance.mapPin)
-    }
+    public func pinnedMaps(_ instance: Instance) -> [String] { instance.pins(pinPrefix + "map_").map(instance.mapPin) }
 
     // MARK: loading
 
@@ -130,47 +122,37 @@ public struct CalloutObject: Sendable {
         return fd
     }
 
-    static func pinPrefix(_ digest: String) -> String { "callout_\(digest)_" }
+    static let pins = "callout_"
+    var pinPrefix: String { "\(Self.pins)\(digest)_" }
 
     private func programPin(_ instance: Instance, _ name: String) -> String {
-        instance.mapPin(Self.pinPrefix(digest) + "prog_" + name)
+        instance.mapPin(pinPrefix + "prog_" + name)
     }
 
     private func mapPin(_ instance: Instance, _ name: String) -> String {
         // bpffs takes no dots.
-        instance.mapPin(Self.pinPrefix(digest) + "map_" + name.replacingOccurrences(of: ".", with: "_"))
+        instance.mapPin(pinPrefix + "map_" + name.replacingOccurrences(of: ".", with: "_"))
     }
 
     private func load(_ instance: Instance, atSocket: Bool) throws {
         let object = try opened()
         defer { bpf_object__close(object) }
-        for program in Self.programs(object) {
+        for program in ObjectParts.programs(object) {
             bpf_program__set_autoload(program, Self.isAtSocket(program) == atSocket)
         }
-        var map: OpaquePointer? = bpf_object__next_map(object, nil)
-        while let this = map {
-            let name = String(cString: bpf_map__name(this))
+        let own = ObjectParts.maps(object).map { (map: $0, name: String(cString: bpf_map__name($0))) }
+        for (map, name) in own {
             // What the other half of the object has loaded already is shared.
-            let fd = bpf_obj_get(name == "nd_callout_meta" ? instance.mapPin(name) : mapPin(instance, name))
-            if fd >= 0 {
-                let error = bpf_map__reuse_fd(this, fd)
-                close(fd)
-                guard error == 0 else { throw failed("map \(name)", error) }
-            }
-            map = bpf_object__next_map(object, this)
+            let error = ObjectParts.share(map, pinnedAt: name == Self.metadata ? instance.mapPin(name) : mapPin(instance, name))
+            guard error == 0 else { throw failed("map \(name)", error) }
         }
         let error = bpf_object__load(object)
         guard error == 0 else { throw failed("it", error) }
-        map = bpf_object__next_map(object, nil)
-        while let this = map {
-            let name = String(cString: bpf_map__name(this))
-            if name != "nd_callout_meta", access(mapPin(instance, name), F_OK) != 0 {
-                let error = bpf_map__pin(this, mapPin(instance, name))
-                guard error == 0 else { throw failed("map \(name)", error) }
-            }
-            map = bpf_object__next_map(object, this)
+        for (map, name) in own where name != Self.metadata && access(mapPin(instance, name), F_OK) != 0 {
+            let error = bpf_map__pin(map, mapPin(instance, name))
+            guard error == 0 else { throw failed("map \(name)", error) }
         }
-        for program in Self.programs(object) where Self.isAtSocket(program) == atSocket {
+        for program in ObjectParts.programs(object) where Self.isAtSocket(program) == atSocket {
             let error = bpf_obj_pin(bpf_program__fd(program), programPin(instance, Self.name(program)))
             guard error == 0 || errno == EEXIST else { throw failed("program \(Self.name(program))", -errno) }
         }
@@ -182,19 +164,23 @@ public struct CalloutObject: Sendable {
             context: String(cString: nd_bpf_log()), hint: "nothing was changed")
     }
 
-    private static func programs(_ object: OpaquePointer) -> [OpaquePointer] {
-        var all: [OpaquePointer] = []
-        var program: OpaquePointer? = bpf_object__next_program(object, nil)
-        while let this = program {
-            all.append(this)
-            program = bpf_object__next_program(object, this)
-        }
-        return all
-    }
-
     private static func name(_ program: OpaquePointer) -> String { String(cString: bpf_program__name(program)) }
 
     private static func isAtSocket(_ program: OpaquePointer) -> Bool {
         bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SKB
+    }
+}
+
+/// Files that several callouts name are read once.
+public struct CalloutObjects {
+    private var read: [String: CalloutObject] = [:]
+
+    public init() {}
+
+    public mutating func object(_ path: String) throws(NDError) -> CalloutObject {
+        if let known = read[path] { return known }
+        let object = try CalloutObject(path: path)
+        read[path] = object
+        return object
     }
 }

@@ -5,14 +5,17 @@ import NDCore
 
 /// Where programs of third parties stand for BPF to call. Each generation of the policy has a half of the
 /// numbers, so that a packet under the old one never meets a program of the new one.
-public struct CalloutSlots: Sendable {
-    public struct Program: Hashable, Sendable {
-        public var object: String
+public enum CalloutSlots {
+    public struct Program: Sendable {
+        public var object: CalloutObject
         public var entry: String
+        /// It is asked about packets that arrive protected.
+        public var isInbound: Bool
 
-        public init(object: String, entry: String) {
+        public init(object: CalloutObject, entry: String, isInbound: Bool) {
             self.object = object
             self.entry = entry
+            self.isInbound = isInbound
         }
     }
 
@@ -23,60 +26,47 @@ public struct CalloutSlots: Sendable {
     public static func first(generation: UInt32) -> UInt32 { generation % 2 == 0 ? 0 : UInt32(ND_CALLOUTS_MAX) }
 
     /// Loads the programs and puts them in the generation's half, before the generation itself is committed.
-    static func fill(_ instance: Instance, generation: UInt32, _ callouts: CalloutCommit, atSocket: Bool) throws {
-        guard callouts.programs.count <= most else {
+    static func fill(_ instance: Instance, generation: UInt32, _ programs: [Program], atSocket: Bool) throws {
+        guard programs.count <= most else {
             throw NDError(
-                "callout.too-many", "\(callouts.programs.count) programs, the limit is \(most)", hint: "nothing was changed")
+                "callout.too-many", "\(programs.count) programs, the limit is \(most)", hint: "nothing was changed")
         }
-        let first = first(generation: generation)
-        func put(_ map: String, atSocket: Bool, _ wanted: [(Int, Program)]) throws {
-            guard !wanted.isEmpty else { return }
-            let slots = bpf_obj_get(instance.mapPin(map))
-            guard slots >= 0 else {
-                throw NDError("callout.map", "can't open map \(map): \(String(cString: strerror(errno)))", hint: "nothing was changed")
-            }
-            defer { close(slots) }
-            for (offset, program) in wanted {
-                guard let object = callouts.objects[program.object] else {
-                    throw NDError("callout.object", "\(program.object) was not read", hint: "nothing was changed")
-                }
-                let fd = try object.descriptor(program.entry, atSocket: atSocket, instance)
-                defer { close(fd) }
-                try BPFMap<UInt32, UInt32>(descriptor: slots, name: map).update(
-                    first + UInt32(clamping: offset), UInt32(bitPattern: fd))
-            }
+        let numbered = Array(zip(first(generation: generation)..., programs))
+        try put(numbered, in: map, atSocket: false, instance)
+        if atSocket { try put(numbered.filter { $0.1.isInbound }, in: socketMap, atSocket: true, instance) }
+    }
+
+    private static func put(_ programs: [(UInt32, Program)], in map: String, atSocket: Bool, _ instance: Instance) throws {
+        guard !programs.isEmpty else { return }
+        let slots = BPFMap<UInt32, UInt32>(descriptor: try instance.openPin(map), name: map)
+        defer { close(slots.descriptor) }
+        for (number, program) in programs {
+            let fd = try program.object.descriptor(program.entry, atSocket: atSocket, instance)
+            defer { close(fd) }
+            try slots.update(number, UInt32(bitPattern: fd))
         }
-        let numbered = Array(callouts.programs.enumerated()).map { ($0.offset, $0.element) }
-        try put(map, atSocket: false, numbered)
-        if atSocket { try put(socketMap, atSocket: true, numbered.filter { callouts.inbound.contains($0.1) }) }
     }
 
     static func clear(_ instance: Instance, generation: UInt32) {
         let first = first(generation: generation)
         for name in [map, socketMap] {
-            let slots = bpf_obj_get(instance.mapPin(name))
-            guard slots >= 0 else { continue }
-            defer { close(slots) }
+            guard let fd = try? instance.openPin(name) else { continue }
+            defer { close(fd) }
             for number in first..<first + UInt32(ND_CALLOUTS_MAX) {
-                BPFMap<UInt32, UInt32>(descriptor: slots, name: name).delete(number)
+                BPFMap<UInt32, UInt32>(descriptor: fd, name: name).delete(number)
             }
         }
     }
 
     // MARK: pins of programs and their maps
 
-    static func pins(_ instance: Instance) -> Set<String> {
-        Set(
-            ((try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [])
-                .filter { $0.hasPrefix("callout_") })
-    }
+    static func pins(_ instance: Instance) -> Set<String> { Set(instance.pins(CalloutObject.pins)) }
 
-    static func pins(_ instance: Instance, of callouts: CalloutCommit) -> Set<String> {
-        let prefixes = callouts.objects.values.map { CalloutObject.pinPrefix($0.digest) }
-        return pins(instance).filter { pin in prefixes.contains(where: pin.hasPrefix) }
+    static func pins(_ instance: Instance, of programs: [Program]) -> Set<String> {
+        Set(programs.flatMap { instance.pins($0.object.pinPrefix) })
     }
 
     static func unpin(_ instance: Instance, otherThan kept: Set<String>) {
-        for pin in pins(instance).subtracting(kept) { unlink("\(instance.pinDirectory)/\(pin)") }
+        for pin in pins(instance).subtracting(kept) { unlink(instance.mapPin(pin)) }
     }
 }

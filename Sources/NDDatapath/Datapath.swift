@@ -15,7 +15,7 @@ public final class Datapath: Sendable {
     public let fragments: BPFMap<nd_fragment_key, nd_fragment>
     public let state: BPFMap<UInt32, nd_state>
     public let policies: BPFMap<UInt32, UInt32>
-    public let machines: BPFMap<UInt32, nd_machine>
+    public let machines: BPFMap<nd_machine, UInt32>
     public let protections: BPFMap<nd_peer_key, nd_protection>
     public let eventsDescriptor: Int32
     public let statsDescriptor: Int32
@@ -32,36 +32,23 @@ public final class Datapath: Sendable {
     /// Opens the pins of a loaded instance.
     public init(_ instance: Instance) throws {
         self.instance = instance
-        func open(_ name: String) throws -> Int32 {
-            let fd = bpf_obj_get(instance.mapPin(name))
-            guard fd >= 0 else {
-                let error = errno
-                throw error == ENOENT
-                    ? NDError(
-                        "instance.not-loaded", "instance '\(instance.name)' is not loaded",
-                        hint: "load it: ndbpf load --policy FILE, or ndbpf run --policy FILE")
-                    : NDError(
-                        "instance.open", "can't open \(instance.mapPin(name)): \(String(cString: strerror(error)))",
-                        hint: error == EPERM || error == EACCES ? "run as root" : nil)
-            }
-            return fd
-        }
-        flows = BPFMap(descriptor: try open("nd_flows"), name: "nd_flows")
-        peers = BPFMap(descriptor: try open("nd_peers"), name: "nd_peers")
-        local = BPFMap(descriptor: try open("nd_local"), name: "nd_local")
-        fragments = BPFMap(descriptor: try open("nd_fragments"), name: "nd_fragments")
-        state = BPFMap(descriptor: try open("nd_state"), name: "nd_state")
-        policies = BPFMap(descriptor: try open("nd_policies"), name: "nd_policies")
-        machines = BPFMap(descriptor: try open("nd_machines"), name: "nd_machines")
-        protections = BPFMap(descriptor: try open("nd_protections"), name: "nd_protections")
-        eventsDescriptor = try open("nd_events")
-        statsDescriptor = try open("nd_stats")
+        state = BPFMap(descriptor: try instance.openPin("nd_state"), name: "nd_state")
+        // First: another version has other maps.
         if let now = state.lookup(0), now.abi != ND_ABI_VERSION {
             throw NDError(
                 "instance.abi",
                 "instance '\(instance.name)' was loaded by a version with ABI \(now.abi); this is \(ND_ABI_VERSION)",
                 hint: "ndbpf unload, then load again")
         }
+        flows = BPFMap(descriptor: try instance.openPin("nd_flows"), name: "nd_flows")
+        peers = BPFMap(descriptor: try instance.openPin("nd_peers"), name: "nd_peers")
+        local = BPFMap(descriptor: try instance.openPin("nd_local"), name: "nd_local")
+        fragments = BPFMap(descriptor: try instance.openPin("nd_fragments"), name: "nd_fragments")
+        policies = BPFMap(descriptor: try instance.openPin("nd_policies"), name: "nd_policies")
+        machines = BPFMap(descriptor: try instance.openPin("nd_machines"), name: "nd_machines")
+        protections = BPFMap(descriptor: try instance.openPin("nd_protections"), name: "nd_protections")
+        eventsDescriptor = try instance.openPin("nd_events")
+        statsDescriptor = try instance.openPin("nd_stats")
     }
 
     deinit {

@@ -31,6 +31,42 @@ public struct Instance: Sendable, Hashable {
         "\(pinDirectory)/link_\(interface.replacingOccurrences(of: ".", with: "_"))_\(direction)"
     }
 
+    /// The descriptor of what is pinned under a name; whoever calls closes it.
+    func openPin(_ name: String) throws(NDError) -> Int32 {
+        let fd = bpf_obj_get(mapPin(name))
+        guard fd < 0 else { return fd }
+        let error = errno
+        throw error == ENOENT && !isLoaded
+            ? NDError(
+                "instance.not-loaded", "instance '\(self.name)' is not loaded",
+                hint: "load it: ndbpf load --policy FILE, or ndbpf run --policy FILE")
+            : NDError(
+                "instance.open", "can't open \(mapPin(name)): \(String(cString: strerror(error)))",
+                hint: error == EPERM || error == EACCES ? "run as root" : nil)
+    }
+
+    /// Files pinned under names that begin so.
+    func pins(_ prefix: String) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: pinDirectory)) ?? []).filter { $0.hasPrefix(prefix) }.sorted()
+    }
+
+    public func makeRunDirectory() throws {
+        try FileManager.default.createDirectory(
+            atPath: runDirectory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    }
+
+    /// A file to be locked with flock(2), open; it goes with the instance.
+    public func openLock(_ name: String) throws(NDError) -> Int32 {
+        let path = "\(runDirectory)/\(name)"
+        let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard fd >= 0 else {
+            throw NDError(
+                "instance.lock", "can't open \(path): \(String(cString: strerror(errno)))",
+                hint: errno == EACCES ? "run as root" : nil)
+        }
+        return fd
+    }
+
     /// Whether the datapath is loaded.
     public var isLoaded: Bool { access(mapPin("nd_state"), F_OK) == 0 }
 
@@ -81,9 +117,7 @@ public struct LoadRecord: Codable, Sendable {
     }
 
     public func write(_ instance: Instance) throws {
-        try FileManager.default.createDirectory(
-            atPath: instance.runDirectory, withIntermediateDirectories: true,
-            attributes: [.posixPermissions: 0o700])
+        try instance.makeRunDirectory()
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         let data = try encoder.encode(self)

@@ -54,6 +54,7 @@ public enum Loader {
         }
         // Leftovers of a load that was killed.
         try? FileManager.default.removeItem(atPath: instance.pinDirectory)
+        try instance.makeRunDirectory()
         var record = LoadRecord()
         record.loadedAt = ISO8601DateFormatter().string(from: Date())
         do {
@@ -230,8 +231,7 @@ public enum Loader {
         _ instance: Instance, program: String, interface: String, ifindex: Int32, direction: String,
         forceClsact: Bool
     ) throws -> LoadRecord.Attachment {
-        let fd = bpf_obj_get(instance.mapPin("prog_\(program)"))
-        guard fd >= 0 else { throw NDError("load.pin", "program \(program) is not pinned") }
+        let fd = try instance.openPin("prog_\(program)")
         defer { close(fd) }
         let ingress = direction == "ingress"
         var attachment = LoadRecord.Attachment(

@@ -5,29 +5,23 @@ import NDCore
 extension Datapath {
     /// The machines that policies named, with their numbers.
     public func machineNumbers() -> [String: UInt32] {
-        Dictionary(machines.entries().map { ($0.value.text, $0.key) }, uniquingKeysWith: { first, _ in first })
+        Dictionary(machines.entries().map { ($0.key.text, $0.value) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// What filters call the machine that authenticated with this identity; 0: nothing.
-    public func machineNumber(type: UInt8, identity: [UInt8]) -> UInt16 {
-        guard let name = MachineName.text(type: type, identity) else { return 0 }
-        return machineNumbers()[name].map { UInt16(clamping: $0) } ?? 0
+    /// The number of the machine that authenticated with the protection's identity; 0: no filter names it.
+    public func machineNumber(_ protection: nd_protection) -> UInt16 {
+        let identity = withUnsafeBytes(of: protection.identity) { Array($0.prefix(Int(protection.identity_length))) }
+        return MachineName.text(type: protection.identity_type, identity)
+            .flatMap { machines.lookup(nd_machine($0)) }.map { UInt16(clamping: $0) } ?? 0
     }
 
     /// Before the policy that names them: and who is known already gets the number.
     func name(_ new: [(number: UInt32, name: String)]) throws {
         guard !new.isEmpty else { return }
-        for (number, name) in new {
-            guard number <= UInt16.max, try machines.update(number, nd_machine(name), onlyNew: true) else {
-                throw NDError(
-                    "policy.conflict", "another policy was applied at the same moment",
-                    hint: "apply it again; nothing was changed")
-            }
-        }
+        for (number, name) in new { try machines.update(nd_machine(name), number) }
         for (key, value) in protections.entries() where value.machine == 0 {
             var value = value
-            let identity = withUnsafeBytes(of: value.identity) { Array($0.prefix(Int(value.identity_length))) }
-            value.machine = machineNumber(type: value.identity_type, identity: identity)
+            value.machine = machineNumber(value)
             if value.machine != 0 { try protections.update(key, value, onlyExisting: true) }
         }
     }
@@ -38,15 +32,12 @@ enum MachineName {
     /// ID types of RFC 2407 §4.6.2.1. nil: nothing that a policy could write, or longer than what is kept.
     static func text(type: UInt8, _ data: [UInt8]) -> String? {
         switch (type, data.count) {
-        case (1, 4): return "\(IPAddress(high: 0, low: 0xffff_0000_0000 | number(data[...])))"
-        case (5, 16): return "\(IPAddress(high: number(data[..<8]), low: number(data[8...])))"
+        case (1, 4), (5, 16): IPAddress(bytes: data)?.description
         case (2, 1...Int(ND_IDENTITY_MAX)), (3, 1...Int(ND_IDENTITY_MAX)):
-            return data.contains(0) ? nil : String(validating: data, as: UTF8.self)
-        default: return nil
+            data.contains(0) ? nil : String(validating: data, as: UTF8.self)
+        default: nil
         }
     }
-
-    private static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
 }
 
 extension nd_machine {

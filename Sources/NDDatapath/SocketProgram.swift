@@ -8,13 +8,13 @@ import NDCore
 enum SocketProgram {
     private static let name = "nd_socket"
     private static func link(_ instance: Instance) -> String { instance.mapPin("link_socket") }
-    private static func program(_ instance: Instance) -> String { instance.mapPin("prog_\(name)") }
+    private static let pin = "prog_\(name)"
 
     static func isAttached(_ instance: Instance) -> Bool { access(link(instance), F_OK) == 0 }
 
     /// Loads it with the instance's maps; attached to nothing yet.
     static func load(_ instance: Instance) throws {
-        guard access(program(instance), F_OK) != 0 else { return }
+        guard access(instance.mapPin(pin), F_OK) != 0 else { return }
         var size = 0
         let image = nd_object_socket(&size)
         guard let object = nd_bpf_open(image, size, name) else {
@@ -23,10 +23,7 @@ enum SocketProgram {
         defer { bpf_object__close(object) }
         for map in Datapath.mapNames {
             guard let this = bpf_object__find_map_by_name(object, map) else { continue }
-            let fd = bpf_obj_get(instance.mapPin(map))
-            guard fd >= 0 else { throw NDError("instance.open", "can't open \(instance.mapPin(map))") }
-            let error = bpf_map__reuse_fd(this, fd)
-            close(fd)
+            let error = ObjectParts.share(this, pinnedAt: instance.mapPin(map))
             guard error == 0 else { throw NDError("load.map", "can't share map \(map): \(String(cString: strerror(-error)))") }
         }
         let error = bpf_object__load(object)
@@ -38,14 +35,13 @@ enum SocketProgram {
         guard let slots = bpf_object__find_map_by_name(object, CalloutSlots.socketMap),
             let loaded = bpf_object__find_program_by_name(object, name),
             bpf_map__pin(slots, instance.mapPin(CalloutSlots.socketMap)) == 0,
-            bpf_obj_pin(bpf_program__fd(loaded), program(instance)) == 0
+            bpf_obj_pin(bpf_program__fd(loaded), instance.mapPin(pin)) == 0
         else { throw NDError("load.pin", "can't pin the program for sockets: \(String(cString: strerror(errno)))") }
     }
 
     static func attach(_ instance: Instance) throws {
         guard !isAttached(instance) else { return }
-        let fd = bpf_obj_get(program(instance))
-        guard fd >= 0 else { throw NDError("load.pin", "program \(name) is not pinned") }
+        let fd = try instance.openPin(pin)
         defer { close(fd) }
         let root = try CgroupRoot.open()
         defer { close(root) }
@@ -63,7 +59,7 @@ enum SocketProgram {
 
     static func detach(_ instance: Instance) {
         unlink(link(instance))
-        unlink(program(instance))
+        unlink(instance.mapPin(pin))
         unlink(instance.mapPin(CalloutSlots.socketMap))
     }
 }
@@ -78,7 +74,6 @@ enum CgroupRoot {
             if fd >= 0 { return fd }
         }
         // Seen by nobody else for longer than the open takes.
-        mkdir("/run/ndbpf", 0o700)
         mkdir(ownMount, 0o700)
         defer { rmdir(ownMount) }
         guard mount("none", ownMount, "cgroup2", 0, nil) == 0 else {

@@ -38,10 +38,10 @@ public struct AuthenticatedIdentity: Hashable, Sendable, CustomStringConvertible
     public var wireForm: (type: UInt8, data: [UInt8]) {
         switch name {
         case .address(let address):
-            let all = (0..<16).map { UInt8(truncatingIfNeeded: ($0 < 8 ? address.high : address.low) >> (56 - 8 * UInt64($0 & 7))) }
-            return address.isIPv4 ? (1, Array(all.suffix(4))) : (5, all)
-        case .fqdn(let text): return (2, Array(text.utf8))
-        case .userFQDN(let text): return (3, Array(text.utf8))
+            let payload = IdentificationPayload(address)
+            return (payload.type, payload.data)
+        case .fqdn(let text): return (IdentificationPayload.fqdn, Array(text.utf8))
+        case .userFQDN(let text): return (IdentificationPayload.userFQDN, Array(text.utf8))
         case .other(let type, let data): return (type, data)
         }
     }

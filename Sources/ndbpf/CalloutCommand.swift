@@ -46,9 +46,10 @@ struct Callouts: ParsableCommand {
         }
         let expanded = try Policy.load(path: file).expanded
         var result = Result(policy: file, callouts: [])
+        var objects = CalloutObjects()
         for callout in expanded.callouts {
             guard let program = callout.program else { continue }
-            let object = try CalloutObject(path: program.object)
+            let object = try objects.object(program.object)
             let abilities = try object.check(program.entry)
             result.callouts.append(
                 Row(

@@ -281,7 +281,7 @@ struct Maps: ParsableCommand {
                 )
             }
         case "machines":
-            entries = decode(datapath.machines) { number, machine in ("\(number)", machine.text) }
+            entries = decode(datapath.machines) { machine, number in (machine.text, "\(number)") }
         case "state":
             entries = decode(datapath.state) { _, state in
                 ("state", "epoch \(state.epoch) nd0 \(state.nd0) flags \(state.flags) mtu \(state.mtu) drop sample \(state.drop_sample)")

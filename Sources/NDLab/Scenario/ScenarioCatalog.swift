@@ -10,21 +10,19 @@ public enum ScenarioCatalog {
         public var text: String
     }
 
-    public static let files: [File] = {
+    private static let archive: [(name: String, bytes: [UInt8])] = {
         var size = 0
         guard let start = nd_object_scenarios(&size) else { return [] }
-        return TarArchive.files(in: UnsafeRawBufferPointer(start: start, count: size)).compactMap { entry in
-            guard entry.name.hasSuffix(".yaml"), let text = String(validating: entry.bytes, as: UTF8.self) else { return nil }
-            return File(name: String(entry.name.dropLast(5)), text: text)
-        }
+        return TarArchive.files(in: UnsafeRawBufferPointer(start: start, count: size))
     }()
 
+    public static let files: [File] = archive.compactMap { entry in
+        guard entry.name.hasSuffix(".yaml"), let text = String(validating: entry.bytes, as: UTF8.self) else { return nil }
+        return File(name: String(entry.name.dropLast(5)), text: text)
+    }
+
     /// The examples of callouts (bpf/examples), compiled, by their files' names.
-    public static let callouts: [(name: String, bytes: [UInt8])] = {
-        var size = 0
-        guard let start = nd_object_scenarios(&size) else { return [] }
-        return TarArchive.files(in: UnsafeRawBufferPointer(start: start, count: size)).filter { $0.name.hasSuffix(".bpf.o") }
-    }()
+    public static let callouts = archive.filter { $0.name.hasSuffix(".bpf.o") }
 
     public static func scenario(_ name: String, conditions: RunConditions) throws -> Scenario {
         guard let file = files.first(where: { $0.name == name }) else {

@@ -46,23 +46,20 @@ public struct CompiledPolicy: Hashable, Sendable {
 
     /// Some filter wants decrypted inbound packets themselves, not their flows: it can block one, or asks a
     /// program about it. The kernel's engine shows them at the socket only.
-    public var asksDecrypted: Bool {
-        Self.decrypted.contains { layer in
-            IPFamily.allCases.contains { classifier.filters(layer, $0).contains(where: \.asksDecrypted) }
-        }
-    }
+    public var asksDecrypted: Bool { !filtersForDecrypted.isEmpty }
 
     /// Numbers of the programs that may be asked about decrypted inbound packets.
     public var programsForDecrypted: Set<UInt32> {
         Set(
-            classifier.filters.compactMap { filter -> UInt32? in
-                guard Self.decrypted.contains(filter.layer), filter.asksDecrypted, case .program(let number, _, _) = filter.verdict
-                else { return nil }
-                return number
+            filtersForDecrypted.compactMap { filter -> UInt32? in
+                if case .program(let number, _, _) = filter.verdict { number } else { nil }
             })
     }
 
-    private static let decrypted: [DatapathLayer] = [.inboundTransport, .aleAuthRecvAccept, .stream, .datagramData]
+    private var filtersForDecrypted: [RangeFilter] {
+        let layers: Set<DatapathLayer> = [.inboundTransport, .aleAuthRecvAccept, .stream, .datagramData]
+        return classifier.filters.filter { layers.contains($0.layer) && $0.asksDecrypted }
+    }
 
     /// What the layer's filters say of a packet; nil: none has a say.
     public func decide(

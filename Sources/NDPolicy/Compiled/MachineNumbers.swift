@@ -5,7 +5,7 @@ import CNDABI
 public struct MachineNumbers: Hashable, Sendable {
     /// Bytes of a name.
     public static let longest = Int(ND_IDENTITY_MAX)
-    /// As many names as the datapath keeps.
+    /// As many names as the datapath keeps (nd_machines).
     public static let most = 4096
 
     public private(set) var numbers: [String: UInt32]

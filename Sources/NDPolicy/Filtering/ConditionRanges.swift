@@ -81,13 +81,7 @@ extension Condition.Field {
 
 extension Layer.Kind {
     /// nil where packets of both directions pass.
-    var direction: PacketDirection? {
-        switch shown ?? self {
-        case .outboundTransport, .aleAuthConnect, .outboundIPPacket: .outbound
-        case .inboundTransport, .aleAuthRecvAccept, .inboundIPPacket: .inbound
-        default: nil
-        }
-    }
+    var direction: PacketDirection? { (shown ?? self).datapathLayer?.direction }
 }
 
 extension Condition {

@@ -43,10 +43,22 @@ public struct Layer: Hashable, Sendable {
         public var server: Server {
             switch self {
             case .ikeext, .ipsec: .controlPlane
-            case .outboundTransport, .inboundTransport, .aleAuthConnect, .aleAuthRecvAccept, .stream, .datagramData,
-                .inboundIPPacket, .outboundIPPacket:
-                .datapath
-            default: .nobody
+            default: datapathLayer == nil ? .nobody : .datapath
+            }
+        }
+
+        /// The number of nd.h; nil for the layers that BPF doesn't serve.
+        public var datapathLayer: DatapathLayer? {
+            switch self {
+            case .outboundTransport: .outboundTransport
+            case .inboundTransport: .inboundTransport
+            case .aleAuthConnect: .aleAuthConnect
+            case .aleAuthRecvAccept: .aleAuthRecvAccept
+            case .stream: .stream
+            case .datagramData: .datagramData
+            case .inboundIPPacket: .inboundIPPacket
+            case .outboundIPPacket: .outboundIPPacket
+            default: nil
             }
         }
 
@@ -134,20 +146,7 @@ public struct Layer: Hashable, Sendable {
         }
     }
 
-    /// The number of nd.h; nil for the layers that BPF doesn't serve.
-    public var datapathLayer: DatapathLayer? {
-        switch kind {
-        case .outboundTransport: .outboundTransport
-        case .inboundTransport: .inboundTransport
-        case .aleAuthConnect: .aleAuthConnect
-        case .aleAuthRecvAccept: .aleAuthRecvAccept
-        case .stream: .stream
-        case .datagramData: .datagramData
-        case .inboundIPPacket: .inboundIPPacket
-        case .outboundIPPacket: .outboundIPPacket
-        default: nil
-        }
-    }
+    public var datapathLayer: DatapathLayer? { kind.datapathLayer }
 }
 
 /// A layer that BPF serves (enum nd_layer); the family is a condition there.
