@@ -79,30 +79,43 @@ static __noinline long nd_keep(struct nd_classification *c, const struct nd_pack
 	return ND_FOUND_PENDING;
 }
 
-/* The layer's filters, from the one that asked on. */
-__noinline long nd_resume(void)
+/* What the layer's filters say; again: from the one that asked on. Action in the low byte, context above it; negative:
+ * no filter of the layer has a say, or a program must be asked. */
+__noinline long nd_classify(struct nd_packet *p, __u32 generation, __u32 layer, __u32 again)
 {
 	struct nd_classification c = {};
 	struct nd_consultation *q = nd_consultation_get();
 
-	if (!q)
+	if (!p || !q)
 		return ND_ACTION_BLOCK;
-	c.banks = nd_generation_banks(q->generation);
+	c.banks = nd_generation_banks(generation);
 	c.policy = nd_policy_of(c.banks);
-	/* It stays until nobody is in it; the filter's place means nothing in another one. */
-	if (!c.policy || c.policy->generation != q->generation)
+	/* It stays until nobody is in it; a filter's place means nothing in another one. */
+	if (!c.policy || c.policy->generation != generation)
 		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
 	c.zero = c.policy->zero;
-	c.from = q->from;
-	c.found = q->found;
-	c.filter = q->filter;
-	c.hard = q->hard;
-	c.answer = q->answer;
-	nd_ask(&c, &q->p, q->layer);
+	if (again) {
+		c.from = q->from;
+		c.found = q->found;
+		c.filter = q->filter;
+		c.hard = q->hard;
+		c.answer = q->answer;
+	} else {
+		c.from = c.zero;
+		c.found = ND_FOUND_NONE - (long)c.zero;
+		c.hard = c.zero;
+		c.answer = ND_CALLOUT_PENDING;
+	}
+	nd_ask(&c, p, layer);
 	if (c.pending)
-		return nd_keep(&c, NULL, q->layer);
+		return nd_keep(&c, again ? NULL : p, layer);
 	q->filter = c.filter;
 	return c.found;
+}
+
+static __always_inline long nd_resume(struct nd_consultation *q)
+{
+	return nd_classify(&q->p, q->generation, q->layer, 1);
 }
 
 static __always_inline bool nd_is_transport(__u32 layer)
@@ -329,16 +342,19 @@ __noinline int nd_hear(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Asks program after program until the layer has decided. */
+/* Asks program after program until the layer has decided. Unrolled: a counter kept across calls costs 6.1's
+ * verifier what is told at nd_word32. */
 static __noinline long nd_consult(struct __sk_buff *skb)
 {
+	struct nd_consultation *q = nd_consultation_get();
+
+	if (!q)
+		return ND_ACTION_BLOCK;
+#pragma unroll
 	for (int i = 0; i < ND_CALLOUTS_A_LAYER; i++) {
-		struct nd_consultation *q = nd_consultation_get();
 		long found;
 		int reason;
 
-		if (!q)
-			break;
 		nd_tell(skb);
 		nd_call(skb, q->program);
 		reason = nd_hear(skb);
@@ -346,7 +362,7 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 			q->filter = q->asking;
 			return ND_ACTION_BLOCK | (long)reason << 8;
 		}
-		found = nd_resume();
+		found = nd_resume(q);
 		if (found != ND_FOUND_PENDING)
 			return found;
 	}
@@ -354,14 +370,15 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 }
 
 /* What came of programs' answers beside the decision. */
-static __noinline void nd_learn(struct nd_packet *p)
+__noinline int nd_learn(struct nd_packet *p)
 {
 	struct nd_consultation *q = nd_consultation_get();
 
-	if (!q)
-		return;
+	if (!p || !q)
+		return -1;
 	p->length = q->p.length;
 	p->notes |= ND_NOTE_UNCACHED | (q->overridden ? ND_NOTE_OVERRIDDEN : 0);
+	return 0;
 }
 
 static __always_inline __u32 nd_block_reason(long found)
@@ -378,38 +395,22 @@ static __always_inline bool nd_has_filters(const struct nd_policy *policy, const
 	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
 }
 
-static __noinline void nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
+__noinline int nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
 {
 	struct nd_consultation *q = nd_consultation_get();
 	struct nd_stats *stats = nd_stats_get();
 
 	if (stats && layer < ND_LAYER_COUNT)
 		stats->discards[layer]++;
-	nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
-}
-
-static __noinline long nd_begin_rarely(const struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
-{
-	struct nd_consultation *q = nd_consultation_get();
-
-	if (!q)
-		return ND_ACTION_BLOCK;
-	q->p = *p;
-	q->layer = layer;
-	q->generation = policy->generation;
-	q->from = 0;
-	q->found = ND_FOUND_NONE;
-	q->filter = 0;
-	q->hard = 0;
-	q->answer = ND_CALLOUT_PENDING;
-	q->overridden = 0;
-	return nd_resume();
+	return nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
 }
 
 /* What was found of this packet's payload says nothing of the next one's. A TCP segment without any has no
  * part in the stream; of a fragment the rest is still to come. */
-static __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
+__noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
 {
+	if (!p)
+		return true;
 	p->notes |= ND_NOTE_UNCACHED;
 	return layer == ND_LAYER_STREAM && !p->fragment && !nd_payload_length(p, nd_payload_at(skb, p));
 }
@@ -419,7 +420,7 @@ static __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet 
 static __always_inline long nd_ask_rarely(struct __sk_buff *skb, struct nd_packet *p,
 					  const struct nd_policy *policy, __u32 layer)
 {
-	long found = nd_begin_rarely(p, policy, layer);
+	long found = nd_classify(p, policy->generation, layer, 0);
 
 	if (found == ND_FOUND_NONE || (found >= 0 && (found & 0xff) != ND_ACTION_BLOCK))
 		return -1;
@@ -442,24 +443,11 @@ static __always_inline __u32 nd_data_layer(const struct nd_packet *p)
 
 /* ---- the layers of every packet ---- */
 
-static __noinline long nd_classify(void *banks, struct nd_policy *policy, struct nd_packet *p, __u32 layer)
-{
-	struct nd_classification c = { .banks = banks, .policy = policy };
-
-	c.zero = policy->zero;
-	c.from = c.zero;
-	c.found = ND_FOUND_NONE - (long)c.zero;
-	c.hard = c.zero;
-	c.answer = ND_CALLOUT_PENDING;
-	nd_ask(&c, p, layer);
-	return c.pending ? nd_keep(&c, p, layer) : c.found;
-}
-
 /* Action in the low byte, context above it; negative: no filter of the layer has a say. */
-static __always_inline long nd_decide(struct __sk_buff *skb, void *banks, struct nd_policy *policy,
-				      struct nd_packet *p, __u32 layer)
+static __always_inline long nd_decide(struct __sk_buff *skb, const struct nd_policy *policy, struct nd_packet *p,
+				      __u32 layer)
 {
-	long found = nd_classify(banks, policy, p, layer);
+	long found = nd_classify(p, policy->generation, layer, 0);
 
 	if (found == ND_FOUND_PENDING) {
 		found = nd_consult(skb);

@@ -103,7 +103,7 @@ static __noinline int nd_decrypted_flow(struct __sk_buff *skb, struct nd_packet 
 	return nd_pass(p, ND_PASS_IN_PROTECTED);
 }
 
-static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
+static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_packet *p,
 					       struct nd_policy *policy)
 {
 	struct nd_flow *flow;
@@ -115,7 +115,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	if (p->fragment)
 		return nd_drop(skb, p, ND_DROP_FRAGMENT);
 	nd_filters_see(skb, p, ND_FLAG_IS_IPSEC_SECURED);
-	rule = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	rule = nd_decide(skb, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 		return nd_drop(skb, p, nd_block_reason(rule));
 	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
@@ -124,7 +124,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	rule = -1;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
 		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
-		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
 			return nd_drop(skb, p, nd_block_reason(rule));
 	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
@@ -137,17 +137,16 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 
 static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
+	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
-	return policy ? nd_data(skb, p, policy, nd_decrypted_decide(skb, p, banks, policy))
+	return policy ? nd_data(skb, p, policy, nd_decrypted_decide(skb, p, policy))
 		      : nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 }
 
 static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 proto)
 {
 	struct nd_packet p = { .l3 = l3 };
-	struct nd_state *state = nd_state_get();
+	struct nd_state *state;
 	struct nd_flow *flow;
 
 	switch (nd_parse(skb, proto, &p)) {
@@ -155,6 +154,7 @@ static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 p
 	case ND_BAD_HEADER:
 		return nd_drop(skb, &p, ND_DROP_MALFORMED);
 	}
+	state = nd_state_get();
 	if (!state)
 		return ND_VERDICT_DROP;
 	p.now = bpf_ktime_get_coarse_ns();

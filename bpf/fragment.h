@@ -13,21 +13,26 @@ static __always_inline void nd_fragment_key_of(const struct nd_packet *p,
 	key->outbound = p->outbound;
 }
 
-static __noinline void nd_fragment_remember(const struct nd_packet *p, __u32 verdict)
+__noinline int nd_fragment_remember(const struct nd_packet *p, __u32 verdict)
 {
 	struct nd_fragment_key key = {};
-	struct nd_fragment value = { .seen = p->now, .verdict = verdict };
+	struct nd_fragment value = { .verdict = verdict };
 
+	if (!p)
+		return -1;
+	value.seen = p->now;
 	nd_fragment_key_of(p, &key);
-	bpf_map_update_elem(&nd_fragments, &key, &value, BPF_ANY);
+	return bpf_map_update_elem(&nd_fragments, &key, &value, BPF_ANY);
 }
 
 /* enum nd_fragment_verdict, or -1 when the first fragment was not seen. */
-static __noinline int nd_fragment_recall(const struct nd_packet *p)
+__noinline int nd_fragment_recall(const struct nd_packet *p)
 {
 	struct nd_fragment_key key = {};
 	struct nd_fragment *known;
 
+	if (!p)
+		return -1;
 	nd_fragment_key_of(p, &key);
 	known = bpf_map_lookup_elem(&nd_fragments, &key);
 	/* 30 s: the stack's own reassembly time; an identifier means nothing after it. */

@@ -41,18 +41,16 @@ static long nd_mss_option(__u32 index, struct nd_mss_search *s)
 	return size < 2;
 }
 
-static __noinline int nd_clamp_mss(struct __sk_buff *skb, const struct nd_packet *p,
-				   const struct nd_policy *policy, __u32 mtu)
+/* most: the largest segment that may be announced. Not static, like what follows: see nd_ipv6_extensions. */
+__noinline int nd_clamp_mss(struct __sk_buff *skb, const struct nd_packet *p, __u16 most)
 {
-	__u32 overhead = p->family == 4 ? policy->overhead_v4 + 40 : policy->overhead_v6 + 60;
 	struct nd_mss_search s = {};
 	__u32 length, at;
-	__u16 most, old, clamped;
+	__u16 old, clamped;
 	__u8 offset;
 
-	if (mtu < overhead + 88)
+	if (!p)
 		return 0;
-	most = mtu - overhead;
 	if (bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1))
 		return 0;
 	length = (offset >> 4) * 4;
@@ -91,8 +89,11 @@ static __noinline int nd_clamp_mss(struct __sk_buff *skb, const struct nd_packet
 static __always_inline void nd_clamp_syn(struct __sk_buff *skb, const struct nd_packet *p,
 					 const struct nd_policy *policy, const struct nd_state *state)
 {
-	if (p->key.proto == IPPROTO_TCP && (p->tcp_flags & ND_TCP_SYN) && !p->fragment &&
-	    state->mtu && nd_clamp_mss(skb, p, policy, state->mtu)) {
+	__u32 overhead = p->family == 4 ? policy->overhead_v4 + 40 : policy->overhead_v6 + 60;
+	__u32 mtu = state->mtu;
+
+	if (p->key.proto == IPPROTO_TCP && (p->tcp_flags & ND_TCP_SYN) && !p->fragment && mtu &&
+	    mtu >= overhead + 88 && nd_clamp_mss(skb, p, mtu - overhead)) {
 		struct nd_stats *stats = nd_stats_get();
 
 		if (stats)
@@ -115,11 +116,14 @@ static __always_inline __u32 nd_room(const struct nd_packet *p, const struct nd_
  * that ESP makes too big. The kernel cuts a super-packet up after us, so it can be told a smaller
  * size: room made in front of the IP header takes it from the segments, and taken away again it
  * leaves them so. */
-static __noinline bool nd_fits(struct __sk_buff *skb, const struct nd_packet *p, __u32 room)
+__noinline bool nd_fits(struct __sk_buff *skb, const struct nd_packet *p, __u32 room)
 {
-	__u32 headers = p->l4 - p->l3, over, segment = skb->gso_size;
+	__u32 headers, over, segment = skb->gso_size;
 	__u8 offset = 0;
 
+	if (!p)
+		return false;
+	headers = p->l4 - p->l3;
 	if (!segment)
 		return p->length <= room;
 	if (headers + ND_TCP_HEADER_MOST + segment <= room)
@@ -139,11 +143,15 @@ static __noinline bool nd_fits(struct __sk_buff *skb, const struct nd_packet *p,
 }
 
 /* Local TCP leaves its checksum to the device: the field holds the pseudo header's sum. */
-static __noinline bool nd_checksum_is_partial(const struct nd_packet *p, __u32 l4_length, __u16 check)
+__noinline bool nd_checksum_is_partial(const struct nd_packet *p, __u32 l4_length, __u16 check)
 {
-	const __u32 *local = p->key.local.words, *remote = p->key.remote.words;
-	__u64 sum = bpf_htons(l4_length) + bpf_htons(IPPROTO_TCP);
+	const __u32 *local, *remote;
+	__u64 sum = bpf_htons((__u16)l4_length) + bpf_htons(IPPROTO_TCP);
 
+	if (!p)
+		return false;
+	local = p->key.local.words;
+	remote = p->key.remote.words;
 	/* The mapped prefix of IPv4 is no part of it. */
 	if (p->family == 6)
 		sum += (__u64)local[0] + local[1] + local[2] + remote[0] + remote[1] + remote[2];
@@ -156,12 +164,16 @@ static __noinline bool nd_checksum_is_partial(const struct nd_packet *p, __u32 l
 }
 
 /* Cuts the packet's length from one total to another. */
-static __noinline int nd_set_length(struct __sk_buff *skb, const struct nd_packet *p, __u32 from, __u32 to)
+__noinline int nd_set_length(struct __sk_buff *skb, const struct nd_packet *p, __u32 from, __u32 to)
 {
-	__u32 before = p->l4 - p->l3;
-	__u16 old = bpf_htons(p->family == 4 ? from : from - 40);
-	__u16 new = bpf_htons(p->family == 4 ? to : to - 40);
+	__u32 before;
+	__u16 old, new;
 
+	if (!p)
+		return -1;
+	before = p->l4 - p->l3;
+	old = bpf_htons(p->family == 4 ? from : from - 40);
+	new = bpf_htons(p->family == 4 ? to : to - 40);
 	if (bpf_skb_change_tail(skb, p->l3 + to, 0))
 		return -1;
 	if (p->family == 4 && bpf_l3_csum_replace(skb, p->l3 + 10, old, new, 2))
@@ -191,16 +203,17 @@ struct {
 
 /* A single segment that ESP makes too big becomes two, as the kernel would cut a super-packet: the
  * larger part goes ahead, the few bytes that don't fit follow behind the same headers. */
-static __noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, __u32 room, __u32 nd0)
+__noinline bool nd_cut(struct __sk_buff *skb, const struct nd_packet *p, __u32 room, __u32 nd0)
 {
-	__u32 left = p->length - room, headers, sequence;
+	__u32 left, headers, sequence;
 	__u32 zero = 0;
 	__u8 *tail = bpf_map_lookup_elem(&nd_tail, &zero);
 	struct tcphdr tcp;
 	__u8 flags;
 
-	if (!tail || p->key.proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
+	if (!p || !tail || p->key.proto != IPPROTO_TCP || bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)))
 		return false;
+	left = p->length - room;
 	headers = p->l4 - p->l3 + tcp.doff * 4;
 	if (tcp.syn || tcp.urg || headers + ND_SEGMENT_LEAST > room ||
 	    !nd_checksum_is_partial(p, p->length - (p->l4 - p->l3), tcp.check))

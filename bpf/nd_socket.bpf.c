@@ -44,7 +44,7 @@ int nd_socket(struct __sk_buff *skb)
 
 	if (!state || !(state->flags & ND_STATE_KERNEL_ENGINE) || !state->nd0 || skb->ifindex != state->nd0)
 		return 1;
-	return nd_decrypted(skb, 0, skb->protocol) != ND_VERDICT_DROP;
+	return nd_decrypted(skb, nd_no_link_header(skb), skb->protocol) != ND_VERDICT_DROP;
 }
 
 char nd_license[] SEC("license") = "Dual BSD/GPL";

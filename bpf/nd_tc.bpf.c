@@ -122,7 +122,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 		flow = nd_flow_create(p, policy, key->context, 0);
 	}
 	if (!p->quiet && !nd_link_local(p)) {
-		asked = nd_peer_ask(skb, p, policy, key, ND_EVENT_NEGOTIATE);
+		asked = nd_peer_ask(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
 		if (!asked && fresh) {
 			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
 
@@ -157,7 +157,7 @@ static __noinline int nd_out_held(struct __sk_buff *skb, struct nd_packet *p,
 		flow->epoch = p->epoch - 1; /* no cached verdict for what may not leave */
 	}
 	if (!nd_link_local(p) &&
-	    !nd_peer_ask(skb, p, policy, key,
+	    !nd_peer_ask(skb, p, policy, key->context,
 			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED)) {
 		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
 
@@ -239,8 +239,7 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_state *state = nd_state_get();
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
+	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 	struct nd_flow *flow;
 	long found;
 
@@ -257,7 +256,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (p->fragment == ND_FRAGMENT_LATER)
 		return nd_out_later_fragment(skb, p, state, policy);
 
-	found = nd_decide(skb, banks, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
+	found = nd_decide(skb, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
 	if (found >= 0 && (found & 0xff) == ND_ACTION_BLOCK)
 		return nd_out_drop(skb, p, nd_block_reason(found));
 	if (found < 0 || (found & 0xff) == ND_ACTION_PERMIT)
@@ -281,7 +280,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		long connect;
 
 		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_CONNECT);
-		connect = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
+		connect = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
 
 		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
 			return nd_out_drop(skb, p, nd_block_reason(connect));
@@ -415,7 +414,9 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
 		if (!flow)
 			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
-		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
+		/* A cached "clear" would be counted as exempt from now on. */
+		if (!(__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT) & ND_FLOW_EXEMPT))
+			flow->epoch = p->epoch - 1;
 		nd_flow_cache_in(flow, p);
 		return nd_in_clear(skb, p, policy, flow);
 	}
@@ -447,8 +448,7 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 	return nd_in_clear(skb, p, policy, flow);
 }
 
-static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, void *banks,
-					struct nd_policy *policy)
+static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy)
 {
 	struct nd_flow *flow;
 	long transport, rule = -1, refusal;
@@ -469,7 +469,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 			return nd_drop(skb, p, ND_DROP_FRAGMENT);
 		return nd_pass(p, ND_PASS_IN_CLEAR);
 	}
-	transport = nd_decide(skb, banks, policy, p, ND_LAYER_INBOUND_TRANSPORT);
+	transport = nd_decide(skb, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (transport >= 0 && (transport & 0xff) == ND_ACTION_BLOCK)
 		return nd_in_drop(skb, p, nd_block_reason(transport));
 	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
@@ -480,7 +480,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 
 	flow = exempt ? NULL : nd_flow_find(p, policy);
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
-		rule = nd_decide(skb, banks, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		refusal = nd_refusal(rule);
 		if (refusal >= 0)
 			return nd_in_drop(skb, p, refusal);
@@ -497,10 +497,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 
 static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
-	void *banks = nd_policy_banks();
-	struct nd_policy *policy = nd_policy_of(banks);
+	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
-	return policy ? nd_data(skb, p, policy, nd_in_decide(skb, p, banks, policy))
+	return policy ? nd_data(skb, p, policy, nd_in_decide(skb, p, policy))
 		      : nd_in_pass(p, ND_PASS_IN_EXEMPT);
 }
 
@@ -536,8 +535,8 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 
 /* What an XFRM interface hands up after GRO has the link-layer header of the interface that it came
  * in by in front (measured on 6.1), though nd0 has none. The kernel knows where the IP header is;
- * its place is found by looking for the same bytes. */
-static __noinline __u32 nd_l3_decrypted(struct __sk_buff *skb)
+ * its place is found by looking for the same bytes. Not static: see nd_no_link_header. */
+__noinline __u32 nd_l3_decrypted(struct __sk_buff *skb)
 {
 	__u64 wanted[2], found[2];
 
@@ -573,20 +572,21 @@ int nd_ingress(struct __sk_buff *skb)
 SEC("tc")
 int nd_egress_l3(struct __sk_buff *skb)
 {
-	return nd_out(skb, 0, skb->protocol);
+	/* With the bound clang keeps no copy of it on the stack, of which 6.1 leaves none. */
+	return nd_out(skb, nd_no_link_header(skb) & ND_L3_MASK, skb->protocol);
 }
 
 SEC("tc")
 int nd_ingress_l3(struct __sk_buff *skb)
 {
-	return nd_in(skb, 0, skb->protocol);
+	return nd_in(skb, nd_no_link_header(skb), skb->protocol);
 }
 
 SEC("tc")
 int nd_nd0_ingress(struct __sk_buff *skb)
 {
 	struct nd_state *state = nd_state_get();
-	__u32 l3 = 0;
+	__u32 l3 = nd_no_link_header(skb);
 
 	if (state && (state->flags & ND_STATE_KERNEL_ENGINE)) {
 		/* GRO brings here what the socket's program sees anyway. */

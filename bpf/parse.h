@@ -76,6 +76,16 @@ static __always_inline int nd_l3_ethernet(struct __sk_buff *skb, __u16 *proto)
 	return offset;
 }
 
+/* Where the IP header is without a link-layer header. What a function that is not static returns is any number to
+ * the verifier; with a zero that it knows it takes three times as many steps on 6.1 (measured). */
+__noinline __u32 nd_no_link_header(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+
+	asm volatile("" : "+r"(zero) : "r"(skb));
+	return zero;
+}
+
 /* Walks IPv6 extension headers; returns the L4 offset with its protocol in bits 16-23 and the
  * fragment kind in bits 24-25, or -1. Not static: the verifier walks a global function once, not
  * once for every caller's state. */

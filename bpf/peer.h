@@ -63,14 +63,21 @@ static __always_inline void nd_peer_unclaim(struct nd_peer *peer, const struct n
 #if !ND_AT_SOCKET
 /* Asks the daemon for a negotiation where one is due. Returns true when this packet's copy went
  * with the event. */
-static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p,
-				   struct nd_policy *policy, struct nd_peer_key *key, __u32 type)
+__noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_policy *policy,
+			    __u32 context, __u32 type)
 {
-	struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
+	struct nd_peer_key key = {};
+	struct nd_peer *peer;
 
+	if (!p || !policy)
+		return false;
+	key.local = p->key.local;
+	key.remote = p->key.remote;
+	key.context = context;
+	peer = bpf_map_lookup_elem(&nd_peers, &key);
 	if (!peer) {
 		struct nd_peer fresh = { .state = ND_PEER_NEGOTIATING, .changed_at = p->now };
-		long failed = bpf_map_update_elem(&nd_peers, key, &fresh, BPF_NOEXIST);
+		long failed = bpf_map_update_elem(&nd_peers, &key, &fresh, BPF_NOEXIST);
 
 		if (failed) {
 			struct nd_stats *stats = nd_stats_get();
@@ -79,13 +86,13 @@ static __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet
 				stats->peers_full++;
 			return false;
 		}
-		peer = bpf_map_lookup_elem(&nd_peers, key);
+		peer = bpf_map_lookup_elem(&nd_peers, &key);
 		if (!peer)
 			return false;
 	} else if (!nd_peer_claim(peer, p, policy)) {
 		return false;
 	}
-	if (nd_emit(skb, p, type, ND_DROP_LATCHED, key->context))
+	if (nd_emit(skb, p, type, ND_DROP_LATCHED, context))
 		return true;
 	nd_peer_unclaim(peer, p);
 	return false;

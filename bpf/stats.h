@@ -27,12 +27,15 @@ static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct n
 		event->captured = n;
 }
 
-/* Returns false when the ring is full. Of a DISCARD, reason is its layer and context its filter. */
-static __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type,
-			       __u32 reason, __u32 context)
+/* Returns false when the ring is full. Of a DISCARD, reason is its layer and context its filter. Not static: see
+ * nd_ipv6_extensions. */
+__noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type, __u32 reason, __u32 context)
 {
 	bool telling = type == ND_EVENT_DROP || type == ND_EVENT_DISCARD;
 	struct nd_event *event = NULL;
+
+	if (!p)
+		return false;
 
 	/* Half of the ring is for events that make something happen: who causes drops must not keep others from
 	 * negotiating. */
@@ -80,12 +83,12 @@ static __always_inline int nd_pass(const struct nd_packet *p, __u32 kind)
 	return ND_VERDICT_PASS;
 }
 
-static __noinline int nd_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
+__noinline int nd_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
 {
 	struct nd_stats *stats = nd_stats_get();
 	struct nd_state *state = nd_state_get();
 
-	if (stats && reason < ND_DROP_COUNT) {
+	if (p && stats && reason < ND_DROP_COUNT) {
 		__u64 count = ++stats->drops[reason];
 
 		stats->drop_bytes[reason] += p->length;
