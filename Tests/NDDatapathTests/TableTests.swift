@@ -316,6 +316,16 @@ struct InboundTableTests {
         #expect(try Bench(Rules.boundary + [accept]).run(.ingress, talk.tcp(.syn, out: false)).passed == .inClear)
     }
 
+    @Test("What only the inbound layer exempts is counted as clear on its way out, cached or not", arguments: families)
+    func exemptInboundOnly(_ family: IPFamily) throws {
+        let permit = Rules.rule(.inboundTransport, .permit, proto: IPProtocol.tcp) { $0.remotePort = 443...443 }
+        let bench = try Bench([permit] + Rules.discovery)
+        let talk = Talk(family)
+        #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).passed == .outClear)
+        #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).passed == .inExempt)
+        for _ in 0..<2 { #expect(try bench.run(.egress, talk.data(out: true)).passed == .outClear) }
+    }
+
     @Test("Row 4: where no filter of INBOUND_TRANSPORT has a say clear packets of a secured flow come in", arguments: families)
     func notPersistent(_ family: IPFamily) throws {
         let bench = try Bench(Rules.discovery.filter { $0.layer != .inboundTransport })
