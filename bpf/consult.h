@@ -88,6 +88,8 @@ __noinline long nd_classify(struct nd_packet *p, __u32 generation, __u32 layer, 
 
 	if (!p || !q)
 		return ND_ACTION_BLOCK;
+	if (!again)
+		q->filter = 0;
 	c.banks = nd_generation_banks(generation);
 	c.policy = nd_policy_of(c.banks);
 	/* It stays until nobody is in it; a filter's place means nothing in another one. */
@@ -410,7 +412,7 @@ __noinline int nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u3
 __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
 {
 	if (!p)
-		return true;
+		return false;
 	p->notes |= ND_NOTE_UNCACHED;
 	return layer == ND_LAYER_STREAM && !p->fragment && !nd_payload_length(p, nd_payload_at(skb, p));
 }

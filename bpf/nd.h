@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 5u
+#define ND_ABI_VERSION 6u
 
 #define ND_EVENT_PACKET_MAX 2048
 #define ND_PORT_IKE 500

@@ -47,7 +47,7 @@ public final class Daemon: Service, @unchecked Sendable {
     private let monitor = MonitorHub()
     private var lock: Int32 = -1
 
-    /// Checks everything that can be checked without changing anything.
+    /// Checks the files; nothing is changed.
     public init(_ options: DaemonOptions, log: Logger) throws {
         self.options = options
         self.log = log

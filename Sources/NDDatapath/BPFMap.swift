@@ -3,6 +3,24 @@ import CNDSystem
 import Glibc
 import NDCore
 
+extension Instance {
+    /// A pinned map, of the size that its type has here: the kernel reads and writes by its own.
+    func openMap<Key, Value>(_ name: String) throws(NDError) -> BPFMap<Key, Value> {
+        let fd = try openPin(name)
+        var info = bpf_map_info()
+        var size = UInt32(MemoryLayout<bpf_map_info>.size)
+        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0, Int(info.key_size) == MemoryLayout<Key>.stride,
+            Int(info.value_size) == MemoryLayout<Value>.stride
+        else {
+            close(fd)
+            throw NDError(
+                "instance.abi", "map \(name) of instance '\(self.name)' was made by another version",
+                hint: "ndbpf unload, then load again")
+        }
+        return BPFMap(descriptor: fd, name: name)
+    }
+}
+
 /// A typed view of one BPF map. Key and Value are C structs of nd.h without padding holes.
 public struct BPFMap<Key, Value>: Sendable {
     public let descriptor: Int32

@@ -142,8 +142,15 @@ public struct CalloutObject: Sendable {
         }
         let own = ObjectParts.maps(object).map { (map: $0, name: String(cString: bpf_map__name($0))) }
         for (map, name) in own {
-            // What the other half of the object has loaded already is shared.
-            let error = ObjectParts.share(map, pinnedAt: name == Self.metadata ? instance.mapPin(name) : mapPin(instance, name))
+            let error: Int32
+            if name == Self.metadata {
+                let fd = try instance.openPin(name)
+                defer { close(fd) }
+                error = bpf_map__reuse_fd(map, fd)
+            } else {
+                // What the other half of the object has loaded already is shared.
+                error = ObjectParts.share(map, pinnedAt: mapPin(instance, name))
+            }
             guard error == 0 else { throw failed("map \(name)", error) }
         }
         let error = bpf_object__load(object)

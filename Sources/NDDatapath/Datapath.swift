@@ -32,7 +32,7 @@ public final class Datapath: Sendable {
     /// Opens the pins of a loaded instance.
     public init(_ instance: Instance) throws {
         self.instance = instance
-        state = BPFMap(descriptor: try instance.openPin("nd_state"), name: "nd_state")
+        state = try instance.openMap("nd_state")
         // First: another version has other maps.
         if let now = state.lookup(0), now.abi != ND_ABI_VERSION {
             throw NDError(
@@ -40,13 +40,13 @@ public final class Datapath: Sendable {
                 "instance '\(instance.name)' was loaded by a version with ABI \(now.abi); this is \(ND_ABI_VERSION)",
                 hint: "ndbpf unload, then load again")
         }
-        flows = BPFMap(descriptor: try instance.openPin("nd_flows"), name: "nd_flows")
-        peers = BPFMap(descriptor: try instance.openPin("nd_peers"), name: "nd_peers")
-        local = BPFMap(descriptor: try instance.openPin("nd_local"), name: "nd_local")
-        fragments = BPFMap(descriptor: try instance.openPin("nd_fragments"), name: "nd_fragments")
-        policies = BPFMap(descriptor: try instance.openPin("nd_policies"), name: "nd_policies")
-        machines = BPFMap(descriptor: try instance.openPin("nd_machines"), name: "nd_machines")
-        protections = BPFMap(descriptor: try instance.openPin("nd_protections"), name: "nd_protections")
+        flows = try instance.openMap("nd_flows")
+        peers = try instance.openMap("nd_peers")
+        local = try instance.openMap("nd_local")
+        fragments = try instance.openMap("nd_fragments")
+        policies = try instance.openMap("nd_policies")
+        machines = try instance.openMap("nd_machines")
+        protections = try instance.openMap("nd_protections")
         eventsDescriptor = try instance.openPin("nd_events")
         statsDescriptor = try instance.openPin("nd_stats")
     }

@@ -42,7 +42,8 @@ public struct Instance: Sendable, Hashable {
                 hint: "load it: ndbpf load --policy FILE, or ndbpf run --policy FILE")
             : NDError(
                 "instance.open", "can't open \(mapPin(name)): \(String(cString: strerror(error)))",
-                hint: error == EPERM || error == EACCES ? "run as root" : nil)
+                hint: error == EPERM || error == EACCES
+                    ? "run as root" : error == ENOENT ? "the instance is not whole: ndbpf unload, then load again" : nil)
     }
 
     /// Files pinned under names that begin so.
@@ -58,7 +59,12 @@ public struct Instance: Sendable, Hashable {
     /// A file to be locked with flock(2), open; it goes with the instance.
     public func openLock(_ name: String) throws(NDError) -> Int32 {
         let path = "\(runDirectory)/\(name)"
-        let fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        var fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if fd < 0, errno == ENOENT, isLoaded {
+            // Somebody cleaned /run under the instance.
+            try? makeRunDirectory()
+            fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        }
         guard fd >= 0 else {
             throw NDError(
                 "instance.lock", "can't open \(path): \(String(cString: strerror(errno)))",

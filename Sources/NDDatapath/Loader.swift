@@ -174,8 +174,7 @@ public enum Loader {
 
     // MARK: -
 
-    /// Programs for links with an Ethernet header, without one, or both: a verifier takes its time over
-    /// each (seconds on an emulated 6.1).
+    /// Programs for links with an Ethernet header, without one, or both: a verifier takes its time over each.
     private static func pinPrograms(_ instance: Instance, _ options: LoadOptions, ethernet: Set<Bool>) throws {
         var size = 0
         let image = nd_object_tc(&size)

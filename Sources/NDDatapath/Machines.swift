@@ -10,8 +10,7 @@ extension Datapath {
 
     /// The number of the machine that authenticated with the protection's identity; 0: no filter names it.
     public func machineNumber(_ protection: nd_protection) -> UInt16 {
-        let identity = withUnsafeBytes(of: protection.identity) { Array($0.prefix(Int(protection.identity_length))) }
-        return MachineName.text(type: protection.identity_type, identity)
+        MachineName.text(protection)
             .flatMap { machines.lookup(nd_machine($0)) }.map { UInt16(clamping: $0) } ?? 0
     }
 
@@ -29,6 +28,13 @@ extension Datapath {
 
 /// An identity as policies write it.
 enum MachineName {
+    static func text(_ protection: nd_protection) -> String? {
+        let length = Int(protection.identity_length)
+        let kept = withUnsafeBytes(of: protection.identity) { Array($0.prefix(length)) }
+        // Of a longer one the end is not kept.
+        return kept.count == length ? text(type: protection.identity_type, kept) : nil
+    }
+
     /// ID types of RFC 2407 §4.6.2.1. nil: nothing that a policy could write, or longer than what is kept.
     static func text(type: UInt8, _ data: [UInt8]) -> String? {
         switch (type, data.count) {

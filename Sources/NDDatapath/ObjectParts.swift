@@ -15,10 +15,10 @@ enum ObjectParts {
     }
 
     /// Puts the map that is pinned in the place of the object's own, before the object is loaded. Returns 0, also
-    /// where nothing is pinned yet, or what libbpf says.
+    /// where nothing is pinned yet, or a negative errno.
     static func share(_ map: OpaquePointer, pinnedAt pin: String) -> Int32 {
         let fd = bpf_obj_get(pin)
-        guard fd >= 0 else { return 0 }
+        guard fd >= 0 else { return errno == ENOENT ? 0 : -errno }
         defer { close(fd) }
         return bpf_map__reuse_fd(map, fd)
     }

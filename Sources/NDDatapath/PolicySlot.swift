@@ -41,22 +41,36 @@ enum PolicySlot {
 
     /// What is in place; nil before the first commit. `banks`: no more than these.
     static func read(_ policies: BPFMap<UInt32, UInt32>, banks most: Int = PolicyImage.mostBanks) throws -> PolicyImage? {
-        guard let id = policies.lookup(0), id != 0 else { return nil }
+        var place: UInt32 = 0
+        var id: UInt32 = 0
+        // Only what is not there is nothing: who took an error for that would count generations from the start.
+        guard bpf_map_lookup_elem(policies.descriptor, &place, &id) == 0 else {
+            guard errno == ENOENT else { throw unreadable(errno) }
+            return nil
+        }
         let fd = bpf_map_get_fd_by_id(id)
         guard fd >= 0 else {
-            throw NDError("policy.read", "can't open the policy map: \(String(cString: strerror(errno)))")
+            throw unreadable(errno)
         }
         defer { close(fd) }
         var info = bpf_map_info()
         var size = UInt32(MemoryLayout<bpf_map_info>.size)
-        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0, info.value_size == UInt32(valueBytes) else { return nil }
+        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0 else { throw unreadable(errno) }
+        guard info.value_size == UInt32(valueBytes) else { throw unreadable(EINVAL) }
         var bytes: [UInt8] = []
         var value = [UInt8](repeating: 0, count: valueBytes)
         for bank in 0..<min(Int(info.max_entries), most) {
             var key = UInt32(clamping: bank)
-            guard bpf_map_lookup_elem(fd, &key, &value) == 0 else { return nil }
+            guard bpf_map_lookup_elem(fd, &key, &value) == 0 else { throw unreadable(errno) }
             bytes += value.prefix(PolicyImage.bankBytes)
         }
-        return PolicyImage(bytes: bytes)
+        guard let image = PolicyImage(bytes: bytes) else { throw unreadable(EINVAL) }
+        return image
+    }
+
+    private static func unreadable(_ error: Int32) -> NDError {
+        NDError(
+            "policy.read", "can't read the policy in force: \(String(cString: strerror(error)))",
+            hint: error == EPERM || error == EACCES ? "run as root" : "nothing was changed; ndbpf unload and load again if it stays so")
     }
 }

@@ -23,7 +23,10 @@ enum SocketProgram {
         defer { bpf_object__close(object) }
         for map in Datapath.mapNames {
             guard let this = bpf_object__find_map_by_name(object, map) else { continue }
-            let error = ObjectParts.share(this, pinnedAt: instance.mapPin(map))
+            // Each must be the instance's own: with another nd_state or nd_flows it would let everything pass.
+            let fd = try instance.openPin(map)
+            defer { close(fd) }
+            let error = bpf_map__reuse_fd(this, fd)
             guard error == 0 else { throw NDError("load.map", "can't share map \(map): \(String(cString: strerror(-error)))") }
         }
         let error = bpf_object__load(object)

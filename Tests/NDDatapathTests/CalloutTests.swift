@@ -377,6 +377,14 @@ struct MachineTests {
             (2, [UInt8](repeating: 65, count: 65)), (11, [65]),
         ] { #expect(MachineName.text(type: type, data) == nil) }
         #expect(nd_machine("beta.example").text == "beta.example")
+        // What is kept of a longer identity is another machine's name.
+        var protection = nd_protection()
+        protection.identity_type = 2
+        withUnsafeMutableBytes(of: &protection.identity) { $0.copyBytes(from: Array(repeating: 65, count: $0.count)) }
+        protection.identity_length = UInt16(ND_IDENTITY_MAX)
+        #expect(MachineName.text(protection) == String(repeating: "A", count: Int(ND_IDENTITY_MAX)))
+        protection.identity_length += 1
+        #expect(MachineName.text(protection) == nil)
     }
 
     @Test("A name keeps its number, new ones get the next")

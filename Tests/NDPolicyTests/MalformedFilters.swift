@@ -358,6 +358,13 @@ enum MalformedFilters {
                   fix: extended mode belongs to an IPSEC_AUTHIP_QM_TRANSPORT_CONTEXT and names how the user authenticates
                 """),
         .init(
+            name: "machine with a name that is not ASCII",
+            text: base + "  - { name: f, layer: ALE_AUTH_CONNECT_V4, conditions: [ { field: ALE_REMOTE_MACHINE_ID, value: bäta.example } ], action: BLOCK }\n",
+            expected: """
+                p.yaml:7:58: filter "f" at ALE_AUTH_CONNECT_V4: the identity 'bäta.example' has characters other than printable ASCII
+                  fix: write a host name in its ASCII form (xn--…)
+                """),
+        .init(
             name: "filters that are no list",
             text: head + "filters: PERMIT\n",
             expected: """

@@ -131,6 +131,10 @@ extension Condition {
             if field.isIdentity, name.utf8.count > MachineNumbers.longest {
                 return ("value", "the identity '\(clipped(name))' is longer than \(MachineNumbers.longest) bytes", "match the peer's addresses with IP_REMOTE_ADDRESS")
             }
+            // RFC 7296 §3.5. And other characters have several forms, which are one name to a reader and not to BPF.
+            if field == .remoteMachine, !name.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }) {
+                return ("value", "the identity '\(clipped(name))' has characters other than printable ASCII", "write a host name in its ASCII form (xn--…)")
+            }
             fits = (field == .interface || field.isIdentity) && !name.isEmpty && !isFlagMatch
         }
         if fits { return nil }
