@@ -449,8 +449,12 @@ static __always_inline __u32 nd_data_layer(const struct nd_packet *p)
 static __always_inline long nd_decide(struct __sk_buff *skb, const struct nd_policy *policy, struct nd_packet *p,
 				      __u32 layer)
 {
-	long found = nd_classify(p, policy->generation, layer, 0);
+	long found;
 
+	/* Most policies have nothing to say of connects. */
+	if (!nd_has_filters(policy, p, layer))
+		return ND_FOUND_NONE - (long)policy->zero;
+	found = nd_classify(p, policy->generation, layer, 0);
 	if (found == ND_FOUND_PENDING) {
 		found = nd_consult(skb);
 		nd_learn(p);

@@ -56,8 +56,8 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 	long reason;
 
 	/* An ICMP error goes by its quoted flow's key, and has none of its payload. */
-	if (verdict == ND_VERDICT_DROP || p->fragment == ND_FRAGMENT_LATER || p->quoted || nd_not_ours(p, policy) ||
-	    !nd_has_filters(policy, p, nd_data_layer(p)))
+	if (verdict == ND_VERDICT_DROP || !nd_has_filters(policy, p, nd_data_layer(p)) ||
+	    p->fragment == ND_FRAGMENT_LATER || p->quoted || nd_not_ours(p, policy))
 		return verdict;
 	reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
 	if (p->notes & ND_NOTE_UNCACHED) {
