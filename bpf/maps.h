@@ -13,7 +13,7 @@ struct {
 /* Numbers from 1, by name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, ND_MACHINES_MAX);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct nd_machine);
 	__type(value, __u32);

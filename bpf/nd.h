@@ -309,6 +309,7 @@ enum nd_filter_kind { ND_SAYS_ACTION, ND_SAYS_PROGRAM, ND_SAYS_INSPECTION, ND_SA
 
 /* Programs of third parties have numbers, half of them for each of two generations of the policy. */
 #define ND_CALLOUTS_MAX 64
+#define ND_MACHINES_MAX 4096 /* names of machines that filters can use */
 #define ND_CALLOUTS_A_LAYER 16 /* programs asked about one packet at one layer */
 #define ND_CALLOUT_SLOTS (2 * ND_CALLOUTS_MAX)
 

@@ -20,7 +20,7 @@ struct nd_classification {
 	__u32 hard;
 	__u32 bank;     /* key of a look-up: one place for all of them, the stack is small */
 	__u32 zero;     /* nd_policy.zero */
-	__u32 address;  /* what is looked up: see nd_word32 */
+	volatile __u32 address; /* what is looked up: see nd_word_there */
 };
 
 /* The verifier compares what it knows of numbers where ways through the program meet, and follows a
@@ -64,28 +64,28 @@ static __always_inline void *nd_at(struct nd_classification *c, __u32 address)
  * holds every number in all states on its way for one that matters (measured: 70 % of its time). */
 static __noinline __u32 nd_word_there(struct nd_classification *c)
 {
-	return *(__u32 *)nd_at(c, nd_forget(c, *(volatile __u32 *)&c->address));
+	return *(__u32 *)nd_at(c, nd_forget(c, c->address));
 }
 
 static __noinline const struct nd_row *nd_row_there(struct nd_classification *c)
 {
-	return nd_at(c, nd_forget(c, *(volatile __u32 *)&c->address));
+	return nd_at(c, nd_forget(c, c->address));
 }
 
 static __noinline __u64 nd_word64_there(struct nd_classification *c)
 {
-	return *(__u64 *)nd_at(c, nd_forget(c, *(volatile __u32 *)&c->address));
+	return *(__u64 *)nd_at(c, nd_forget(c, c->address));
 }
 
 static __always_inline __u32 nd_word32(struct nd_classification *c, __u32 address)
 {
-	*(volatile __u32 *)&c->address = address;
+	c->address = address;
 	return nd_word_there(c);
 }
 
 static __always_inline const struct nd_row *nd_row_at(struct nd_classification *c, __u32 address)
 {
-	*(volatile __u32 *)&c->address = address;
+	c->address = address;
 	return nd_row_there(c);
 }
 
@@ -98,7 +98,7 @@ static __always_inline __u32 nd_reference(const struct nd_row *row, __u32 block)
 /* Word `at` of a block. */
 static __always_inline __u64 nd_block_word(struct nd_classification *c, __u32 reference, __u32 at)
 {
-	*(volatile __u32 *)&c->address = (reference >> ND_REFERENCE_SHIFT) * 64 + at * 8;
+	c->address = (reference >> ND_REFERENCE_SHIFT) * 64 + at * 8;
 	return nd_word64_there(c);
 }
 

@@ -7,9 +7,7 @@ extension Instance {
     /// A pinned map, of the size that its type has here: the kernel reads and writes by its own.
     func openMap<Key, Value>(_ name: String) throws(NDError) -> BPFMap<Key, Value> {
         let fd = try openPin(name)
-        var info = bpf_map_info()
-        var size = UInt32(MemoryLayout<bpf_map_info>.size)
-        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0, Int(info.key_size) == MemoryLayout<Key>.stride,
+        guard let info = bpf_map_info(of: fd), Int(info.key_size) == MemoryLayout<Key>.stride,
             Int(info.value_size) == MemoryLayout<Value>.stride
         else {
             close(fd)
@@ -18,6 +16,15 @@ extension Instance {
                 hint: "ndbpf unload, then load again")
         }
         return BPFMap(descriptor: fd, name: name)
+    }
+}
+
+extension bpf_map_info {
+    /// nil with errno set.
+    init?(of descriptor: Int32) {
+        self.init()
+        var size = UInt32(MemoryLayout<Self>.size)
+        guard bpf_obj_get_info_by_fd(descriptor, &self, &size) == 0 else { return nil }
     }
 }
 

@@ -129,10 +129,10 @@ public struct CalloutObject: Sendable {
         instance.mapPin(pinPrefix + "prog_" + name)
     }
 
-    private func mapPin(_ instance: Instance, _ name: String) -> String {
-        // bpffs takes no dots.
-        instance.mapPin(pinPrefix + "map_" + name.replacingOccurrences(of: ".", with: "_"))
-    }
+    /// bpffs takes no dots.
+    private func mapPin(_ name: String) -> String { pinPrefix + "map_" + name.replacingOccurrences(of: ".", with: "_") }
+
+    private func isPinned(_ name: String, _ instance: Instance) -> Bool { access(instance.mapPin(mapPin(name)), F_OK) == 0 }
 
     private func load(_ instance: Instance, atSocket: Bool) throws {
         let object = try opened()
@@ -141,22 +141,15 @@ public struct CalloutObject: Sendable {
             bpf_program__set_autoload(program, Self.isAtSocket(program) == atSocket)
         }
         let own = ObjectParts.maps(object).map { (map: $0, name: String(cString: bpf_map__name($0))) }
-        for (map, name) in own {
-            let error: Int32
-            if name == Self.metadata {
-                let fd = try instance.openPin(name)
-                defer { close(fd) }
-                error = bpf_map__reuse_fd(map, fd)
-            } else {
-                // What the other half of the object has loaded already is shared.
-                error = ObjectParts.share(map, pinnedAt: mapPin(instance, name))
-            }
+        // ndbpf's own, and what the other half of the object has loaded already.
+        for (map, name) in own where name == Self.metadata || isPinned(name, instance) {
+            let error = try ObjectParts.share(map, with: instance, pin: name == Self.metadata ? name : mapPin(name))
             guard error == 0 else { throw failed("map \(name)", error) }
         }
         let error = bpf_object__load(object)
         guard error == 0 else { throw failed("it", error) }
-        for (map, name) in own where name != Self.metadata && access(mapPin(instance, name), F_OK) != 0 {
-            let error = bpf_map__pin(map, mapPin(instance, name))
+        for (map, name) in own where name != Self.metadata && !isPinned(name, instance) {
+            let error = bpf_map__pin(map, instance.mapPin(mapPin(name)))
             guard error == 0 else { throw failed("map \(name)", error) }
         }
         for program in ObjectParts.programs(object) where Self.isAtSocket(program) == atSocket {

@@ -109,9 +109,7 @@ public final class Datapath: Sendable {
             let fd = bpf_obj_get(instance.mapPin(name))
             guard fd >= 0 else { return nil }
             defer { close(fd) }
-            var info = bpf_map_info()
-            var size = UInt32(MemoryLayout<bpf_map_info>.size)
-            guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0 else { return nil }
+            guard let info = bpf_map_info(of: fd) else { return nil }
             let type = libbpf_bpf_map_type_str(bpf_map_type(rawValue: info.type)).map { String(cString: $0) }
             var count: Int?
             switch name {

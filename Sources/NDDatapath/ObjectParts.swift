@@ -14,11 +14,10 @@ enum ObjectParts {
         return found
     }
 
-    /// Puts the map that is pinned in the place of the object's own, before the object is loaded. Returns 0, also
-    /// where nothing is pinned yet, or a negative errno.
-    static func share(_ map: OpaquePointer, pinnedAt pin: String) -> Int32 {
-        let fd = bpf_obj_get(pin)
-        guard fd >= 0 else { return errno == ENOENT ? 0 : -errno }
+    /// Puts the map that the instance has pinned in the place of the object's own, before the object is loaded.
+    /// Returns 0 or a negative errno.
+    static func share(_ map: OpaquePointer, with instance: Instance, pin: String) throws(NDError) -> Int32 {
+        let fd = try instance.openPin(pin)
         defer { close(fd) }
         return bpf_map__reuse_fd(map, fd)
     }

@@ -49,13 +49,9 @@ enum PolicySlot {
             return nil
         }
         let fd = bpf_map_get_fd_by_id(id)
-        guard fd >= 0 else {
-            throw unreadable(errno)
-        }
+        guard fd >= 0 else { throw unreadable(errno) }
         defer { close(fd) }
-        var info = bpf_map_info()
-        var size = UInt32(MemoryLayout<bpf_map_info>.size)
-        guard bpf_obj_get_info_by_fd(fd, &info, &size) == 0 else { throw unreadable(errno) }
+        guard let info = bpf_map_info(of: fd) else { throw unreadable(errno) }
         guard info.value_size == UInt32(valueBytes) else { throw unreadable(EINVAL) }
         var bytes: [UInt8] = []
         var value = [UInt8](repeating: 0, count: valueBytes)

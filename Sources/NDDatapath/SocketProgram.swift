@@ -24,9 +24,7 @@ enum SocketProgram {
         for map in Datapath.mapNames {
             guard let this = bpf_object__find_map_by_name(object, map) else { continue }
             // Each must be the instance's own: with another nd_state or nd_flows it would let everything pass.
-            let fd = try instance.openPin(map)
-            defer { close(fd) }
-            let error = bpf_map__reuse_fd(this, fd)
+            let error = try ObjectParts.share(this, with: instance, pin: map)
             guard error == 0 else { throw NDError("load.map", "can't share map \(map): \(String(cString: strerror(-error)))") }
         }
         let error = bpf_object__load(object)

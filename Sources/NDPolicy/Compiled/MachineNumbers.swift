@@ -6,7 +6,7 @@ public struct MachineNumbers: Hashable, Sendable {
     /// Bytes of a name.
     public static let longest = Int(ND_IDENTITY_MAX)
     /// As many names as the datapath keeps (nd_machines).
-    public static let most = 4096
+    public static let most = Int(ND_MACHINES_MAX)
 
     public private(set) var numbers: [String: UInt32]
 
