@@ -3,6 +3,9 @@
 #ifndef ND_ADDRESS_H
 #define ND_ADDRESS_H
 
+#include "maps.h"
+#include "parse.h"
+
 static __always_inline bool nd_link_local(const struct nd_packet *p)
 {
 	if (p->family == 4)

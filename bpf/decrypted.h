@@ -6,17 +6,16 @@
 #ifndef ND_DECRYPTED_H
 #define ND_DECRYPTED_H
 
-/* A flow idle for longer goes through the whole table once, where its life is checked. */
-#define ND_FAST_IDLE (2 * ND_SECOND)
-
-static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
-{
-	/* ICMP has too many meanings under one key: an error's flow is the one it quotes, and filters
-	 * see the type. */
-	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
-	       !(p->tcp_flags & ND_TCP_SYN) &&
-	       p->now <= flow->last_seen + ND_FAST_IDLE;
-}
+#include "address.h"
+#include "flow.h"
+#include "fragment.h"
+#include "mss.h"
+#include "peer.h"
+#include "verdict.h"
+#if !ND_AT_SOCKET
+#include "latch.h"
+#include "reason.h"
+#endif
 
 #define ND_LOOPBACK_IFINDEX 1
 
@@ -56,12 +55,12 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 	long reason;
 
 	/* An ICMP error goes by its quoted flow's key, and has none of its payload. */
-	if (verdict == ND_VERDICT_DROP || !nd_has_filters(policy, p, nd_data_layer(p)) ||
-	    p->fragment == ND_FRAGMENT_LATER || p->quoted || nd_not_ours(p, policy))
+	if (verdict != ND_VERDICT_PASS || !nd_has_filters(policy, p, nd_data_layer(p)) ||
+	    p->fragment == ND_FRAGMENT_LATER || p->quoted || !(p->notes & ND_NOTE_OURS))
 		return verdict;
 	reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
 	if (p->notes & ND_NOTE_UNCACHED) {
-		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+		flow = nd_flow_find(p, policy);
 		if (flow)
 			flow->epoch_in = p->epoch - 1;
 	}
@@ -76,24 +75,22 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 
 /* Behind the filters; see nd_in_flow. */
 static __noinline int nd_decrypted_flow(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy,
-					struct nd_flow *flow, __u32 context)
+					__u32 context)
 {
-#if !ND_AT_SOCKET
 	struct nd_state *state = nd_state_get();
+	struct nd_flow *flow;
 
 	if (!state)
 		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-#endif
-	if (!flow) {
-		flow = nd_flow_create(p, policy, context, ND_FLOW_SECURE);
-		/* Without room for the latch the answer could leave in clear. */
-		if (!flow)
-			return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	}
+	if (!p->latched)
+		nd_secured_insert(p, policy->generation, context);
+	flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	/* Without room for the latch the answer could leave in clear. */
+	if (!flow)
+		return nd_drop(skb, p, ND_DROP_SECURED_FULL);
 #if !ND_AT_SOCKET
 	nd_clamp_syn(skb, p, policy, state);
 #endif
-	nd_flow_secure(flow, p);
 	if (!flow->protected_rx_at)
 		flow->protected_rx_at = p->now;
 	nd_flow_flags(flow, p);
@@ -120,7 +117,13 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 		return nd_drop(skb, p, nd_block_reason(rule));
 	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
 		 (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
+	p->notes |= ND_NOTE_OURS;
 	flow = exempt ? NULL : nd_flow_find(p, policy);
+	if (flow && nd_flow_restarts(p, flow)) {
+		bpf_map_delete_elem(&nd_secured, &p->key);
+		flow = NULL;
+	}
+	p->latched = flow && (flow->flags & ND_FLOW_SECURE);
 	rule = -1;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
 		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
@@ -132,7 +135,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	}
 	if (exempt)
 		return nd_pass(p, ND_PASS_IN_PROTECTED);
-	return nd_decrypted_flow(skb, p, policy, flow, rule < 0 ? 0 : rule >> 8);
+	return nd_decrypted_flow(skb, p, policy, rule >= 0 ? rule >> 8 : flow ? flow->context : 0);
 }
 
 static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
@@ -159,9 +162,8 @@ static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 p
 		return ND_VERDICT_DROP;
 	p.now = bpf_ktime_get_coarse_ns();
 	p.epoch = *(volatile __u32 *)&state->epoch;
-	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
-	if (flow && flow->epoch_in == p.epoch && (flow->flags & ND_FLOW_SECURE) &&
-	    flow->protected_rx_at && nd_fast(&p, flow)) {
+	flow = bpf_map_lookup_elem(&nd_secured, &p.key);
+	if (flow && flow->epoch_in == p.epoch && flow->protected_rx_at && nd_fast(&p, flow)) {
 		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);

@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* The connection table. Losing an entry must never open anything. */
+/*
+ * Flows: what is known of each connection, in two tables.
+ *
+ * nd_secured holds the latch: 5-tuples of which a packet was protected by this host or arrived
+ * authenticated. No clear packet makes, changes or ends an entry there. nd_flows holds all others; it is an
+ * LRU, and losing an entry of it must never open anything. A flow that becomes secured moves from the second
+ * to the first, which is always asked first: what may remain in the second means nothing.
+ */
 #ifndef ND_FLOW_H
 #define ND_FLOW_H
+
+#include "counter.h"
 
 static __always_inline bool nd_opens(const struct nd_packet *p)
 {
@@ -15,52 +24,117 @@ static __always_inline bool nd_flow_ended(const struct nd_flow *flow)
 	return (flow->flags & ND_FLOW_RESET) || (flow->flags & fins) == fins;
 }
 
-/* The entry, unless its life is over: idle too long, or a new connection opens on the 5-tuple of
- * an ended one. A stale entry is removed. */
-static __always_inline struct nd_flow *nd_flow_find(const struct nd_packet *p,
-						    const struct nd_policy *policy)
+/* No packet of it came for the time that its kind is remembered. */
+static __always_inline bool nd_flow_is_over(const struct nd_packet *p, const struct nd_policy *policy,
+					    const struct nd_flow *flow)
 {
-	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
-	bool tcp = p->key.proto == IPPROTO_TCP;
+	__u64 idle = flow->flags & ND_FLOW_SECURE ? policy->secured_idle_ns : policy->idle_ns;
+
+	if (p->key.proto == IPPROTO_TCP)
+		idle = policy->tcp_idle_ns;
+	return p->now > flow->last_seen + idle;
+}
+
+/* The packet opens a new connection on the 5-tuple of one that ended. */
+static __always_inline bool nd_flow_restarts(const struct nd_packet *p, const struct nd_flow *flow)
+{
+	return p->key.proto == IPPROTO_TCP && nd_opens(p) && nd_flow_ended(flow);
+}
+
+/* The packet's flow, secured or not; NULL where there is none or its life is over. */
+static __always_inline struct nd_flow *nd_flow_find(const struct nd_packet *p, const struct nd_policy *policy)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
 
 	if (!flow)
-		return NULL;
-	if (p->now > flow->last_seen + (tcp ? policy->tcp_idle_ns : policy->idle_ns) ||
-	    (tcp && nd_opens(p) && nd_flow_ended(flow))) {
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+	return flow && !nd_flow_is_over(p, policy, flow) ? flow : NULL;
+}
+
+/* The clear flow of the packet. One whose life is over, or that the packet opens anew, is removed. */
+static __always_inline struct nd_flow *nd_clear_flow(const struct nd_packet *p, const struct nd_policy *policy)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+
+	if (flow && (nd_flow_is_over(p, policy, flow) || nd_flow_restarts(p, flow))) {
 		bpf_map_delete_elem(&nd_flows, &p->key);
 		return NULL;
 	}
 	return flow;
 }
 
-static __noinline struct nd_flow *nd_flow_create(const struct nd_packet *p,
-						 const struct nd_policy *policy, __u32 context,
-						 __u32 flags)
+/* Makes an entry for a clear flow. NOEXIST: two CPUs with the first packets of one flow must end up with one
+ * entry. An LRU map can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
+ * once more before the packet is given up. Not static: see nd_ipv6_extensions. */
+__noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32 context, __u32 flags)
 {
-	struct nd_flow fresh = {
-		.first_seen = p->now,
-		.last_seen = p->now,
-		.generation = policy->generation,
-		.context = context,
-		.flags = flags,
-		.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND,
-	};
 	struct nd_stats *stats = nd_stats_get();
+	struct nd_flow fresh = {};
+	long failed = 0;
 
-	if (flags & ND_FLOW_SECURE)
-		fresh.secured_at = p->now;
-	/* NOEXIST: two CPUs with the first packets of one flow must end up with one entry. An LRU map
-	 * can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
-	 * once more before the packet is given up. */
+	if (!p)
+		return -1;
+	fresh.first_seen = p->now;
+	fresh.last_seen = p->now;
+	fresh.generation = generation;
+	fresh.context = context;
+	fresh.flags = flags;
+	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
 	for (int i = 0; i < 3; i++) {
-		long failed = bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST);
-
+		failed = bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST);
 		if (!failed && stats)
 			stats->flows_created++;
 		if (!failed || failed == -17 /* EEXIST */)
 			break;
 	}
-	return bpf_map_lookup_elem(&nd_flows, &p->key);
+	return failed;
+}
+
+/* Makes the packet's flow a secured one, with what is known of it as a clear one. Only for a packet that this
+ * host protects or decrypted. Negative: there is no room; that this happened is remembered, for then a packet
+ * without an entry may belong to a secured flow. */
+__noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __u32 context)
+{
+	struct nd_stats *stats = nd_stats_get();
+	struct nd_state *state = nd_state_get();
+	struct nd_flow fresh = {};
+	struct nd_flow *clear;
+	bool upgrade = false;
+	long failed;
+
+	if (!p || !stats || !state)
+		return -1;
+	fresh.first_seen = p->now;
+	fresh.generation = generation;
+	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
+	clear = bpf_map_lookup_elem(&nd_flows, &p->key);
+	if (clear && !nd_flow_restarts(p, clear)) {
+		fresh = *clear;
+		upgrade = fresh.packets[ND_TRAFFIC_OUT_CLEAR] || fresh.packets[ND_TRAFFIC_IN_CLEAR];
+		/* Clear packets may have forged them. */
+		fresh.flags &= ~(ND_FLOW_FIN_IN | ND_FLOW_FIN_OUT | ND_FLOW_RESET);
+	}
+	fresh.last_seen = p->now;
+	fresh.secured_at = p->now;
+	fresh.protected_rx_at = 0;
+	fresh.context = context;
+	fresh.flags |= ND_FLOW_SECURE;
+	/* A cached verdict was "clear". */
+	fresh.epoch = p->epoch - 1;
+	fresh.epoch_in = p->epoch - 1;
+	failed = bpf_map_update_elem(&nd_secured, &p->key, &fresh, BPF_NOEXIST);
+	if (failed == -17 /* EEXIST */)
+		return 0;
+	if (failed) {
+		stats->secured_full++;
+		state->secured_lost_at = p->now;
+		return failed;
+	}
+	stats->flows_created += !clear;
+	stats->upgrades += upgrade;
+	if (clear)
+		bpf_map_delete_elem(&nd_flows, &p->key);
+	return 0;
 }
 
 static __always_inline void nd_flow_flags(struct nd_flow *flow, const struct nd_packet *p)
@@ -109,27 +183,22 @@ static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_
 		flow->last_seen = p->now;
 }
 
-/* Sets the latch once; counts a clear flow that became secured. */
-static __always_inline void nd_flow_secure(struct nd_flow *flow, const struct nd_packet *p)
-{
-	if (flow->flags & ND_FLOW_SECURE)
-		return;
-	flow->secured_at = p->now;
-	/* A cached verdict was "clear"; with the latch it would read "nd0", whatever the peer is. */
-	flow->epoch = p->epoch - 1;
-	if (!(__sync_fetch_and_or(&flow->flags, ND_FLOW_SECURE) & ND_FLOW_SECURE) &&
-	    (flow->packets[ND_TRAFFIC_OUT_CLEAR] || flow->packets[ND_TRAFFIC_IN_CLEAR])) {
-		struct nd_stats *stats = nd_stats_get();
+/* A flow idle for longer goes through the whole table once, where its life is checked. */
+#define ND_FAST_IDLE (2000000000ull)
 
-		if (stats)
-			stats->upgrades++;
-	}
+static __always_inline bool nd_fast(const struct nd_packet *p, const struct nd_flow *flow)
+{
+	/* ICMP has too many meanings under one key: an error's flow is the one it quotes, and filters
+	 * see the type. */
+	return !p->fragment && p->key.proto != IPPROTO_ICMP && p->key.proto != IPPROTO_ICMPV6 &&
+	       !(p->tcp_flags & ND_TCP_SYN) &&
+	       p->now <= flow->last_seen + ND_FAST_IDLE;
 }
 
 #if !ND_AT_SOCKET
-/* An ICMP error that no filter exempts follows the flow that it quotes (DESIGN §3): put that
- * flow's key in place of its own. Quoted packets of ours went out, of the peer's came in. */
-static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet *p)
+/* An ICMP error follows the flow that it quotes (DESIGN §3): puts that flow's key in place of its own. Quoted
+ * packets of ours went out, of the peer's came in. An exempt error follows secured flows alone. */
+static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet *p, bool exempt)
 {
 	struct nd_flow_key quoted = {};
 	__u32 at = p->l4 + 8;
@@ -176,7 +245,9 @@ static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet 
 	quoted.remote = p->outbound ? source : destination;
 	quoted.local_port = p->outbound ? ports[1] : ports[0];
 	quoted.remote_port = p->outbound ? ports[0] : ports[1];
-	if (!bpf_map_lookup_elem(&nd_flows, &quoted))
+	if (bpf_map_lookup_elem(&nd_secured, &quoted))
+		p->latched = 1;
+	else if (exempt || !bpf_map_lookup_elem(&nd_flows, &quoted))
 		return;
 	p->key = quoted;
 	p->quoted = 1;

@@ -3,6 +3,9 @@
 #ifndef ND_FRAGMENT_H
 #define ND_FRAGMENT_H
 
+#include "maps.h"
+#include "parse.h"
+
 static __always_inline void nd_fragment_key_of(const struct nd_packet *p,
 					       struct nd_fragment_key *key)
 {
@@ -36,7 +39,7 @@ __noinline int nd_fragment_recall(const struct nd_packet *p)
 	nd_fragment_key_of(p, &key);
 	known = bpf_map_lookup_elem(&nd_fragments, &key);
 	/* 30 s: the stack's own reassembly time; an identifier means nothing after it. */
-	if (!known || p->now > known->seen + 30 * ND_SECOND)
+	if (!known || p->now > known->seen + 30 * 1000000000ull)
 		return -1;
 	return known->verdict;
 }

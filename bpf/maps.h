@@ -3,12 +3,54 @@
 #ifndef ND_MAPS_H
 #define ND_MAPS_H
 
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "nd.h"
+
+/* Clear flows. Anything may push anything out of here. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct nd_flow_key);
 	__type(value, struct nd_flow);
 } nd_flows SEC(".maps");
+
+/* Secured flows: the latch. Only packets that this host protected or authenticated make entries, and none
+ * pushes another one out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct nd_flow_key);
+	__type(value, struct nd_flow);
+} nd_secured SEC(".maps");
+
+/* Datagrams that came in clear to a broadcast or multicast address, with the local address zero, and when. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct nd_flow_key);
+	__type(value, __u64);
+} nd_heard SEC(".maps");
+
+/* Interfaces that a program of ours is attached to, and those that need none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct nd_interface);
+} nd_interfaces SEC(".maps");
+
+/* On the daemon's IKE sockets: whoever else binds their ports has ordinary ones. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} nd_ike_sockets SEC(".maps");
 
 /* Numbers from 1, by name. */
 struct {

@@ -3,6 +3,9 @@
 #ifndef ND_MSS_H
 #define ND_MSS_H
 
+#include "maps.h"
+#include "parse.h"
+
 #define ND_TCP_OPTIONS_MAX 40
 #define ND_ROOM_LEAST 512
 #define ND_SEGMENT_LEAST 88

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define ND_ABI_VERSION 6u
+#define ND_ABI_VERSION 7u
 
 #define ND_EVENT_PACKET_MAX 2048
 #define ND_PORT_IKE 500
@@ -42,16 +42,32 @@
 	X(DELIVER_FAILED, "deliver_failed", "the kernel refused the decrypted packet") \
 	X(WRONG_ADDRESS, "wrong_address", "ESP from or to an address its SA is not for") \
 	X(CALLOUT_HEADER, "callout_header", "a callout changed the packet and did not rebuild its header") \
-	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet")
+	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
+	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
+	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection, other than of its path MTU") \
+	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full")
 
-/* What happened to a packet that was not dropped. */
+/* Why a packet was not dropped. Each reason to pass has its own counter. */
 #define ND_PASS_KINDS(X) \
 	X(OUT_CLEAR, "out_clear", "outbound in clear") \
 	X(OUT_PROTECTED, "out_protected", "outbound redirected into nd0") \
-	X(OUT_EXEMPT, "out_exempt", "outbound exempt: not unicast, not of this host, ICMP, IKE, ESP or permitted by a filter") \
+	X(OUT_EXEMPT, "out_exempt", "outbound in clear because the policy's filters permit it") \
 	X(IN_CLEAR, "in_clear", "inbound in clear") \
 	X(IN_PROTECTED, "in_protected", "inbound decrypted, came out of nd0") \
-	X(IN_EXEMPT, "in_exempt", "inbound exempt: not unicast, not for this host, ICMP, IKE, ESP or permitted by a filter")
+	X(IN_EXEMPT, "in_exempt", "inbound in clear because the policy's filters permit it") \
+	X(OUT_NOT_UNICAST, "out_not_unicast", "outbound to a multicast or broadcast address") \
+	X(OUT_FORWARDED, "out_forwarded", "outbound from another host: forwarded or bridged") \
+	X(OUT_UNADDRESSED, "out_unaddressed", "outbound without a source address") \
+	X(OUT_IPSEC, "out_ipsec", "outbound ESP or AH") \
+	X(OUT_IKE, "out_ike", "outbound datagram of the daemon's IKE sockets, ESP in UDP among them") \
+	X(OUT_FRAGMENT, "out_fragment", "outbound later fragment of a datagram that left in clear") \
+	X(IN_NOT_UNICAST, "in_not_unicast", "inbound to a multicast or broadcast address") \
+	X(IN_FORWARDED, "in_forwarded", "inbound for another host: to be forwarded or bridged") \
+	X(IN_IPSEC, "in_ipsec", "inbound ESP or AH") \
+	X(IN_IKE, "in_ike", "inbound datagram for the daemon's IKE sockets, ESP in UDP among them") \
+	X(IN_FRAGMENT, "in_fragment", "inbound later fragment, which delivers nothing without its first one") \
+	X(IN_GRACE, "in_grace", "clear inbound packet of a secured flow that was in flight when the flow was upgraded") \
+	X(IN_PATH_MTU, "in_path_mtu", "clear ICMP error that tells the path MTU of a secured flow")
 
 #define ND_FLOW_TRAFFIC(X) \
 	X(OUT_CLEAR, "out_clear", "") \
@@ -183,6 +199,8 @@ enum nd_flow_direction { ND_FLOW_OUTBOUND, ND_FLOW_INBOUND };
 #define ND_FLOW_RESET 0x10u
 #define ND_FLOW_TRIGGER 0x20u      /* its first packet started the negotiation */
 #define ND_FLOW_CLEAR_REPLY 0x40u  /* the clear answer was reported */
+#define ND_FLOW_ANSWER 0x80u       /* answers a clear broadcast or multicast: admits nothing inbound */
+#define ND_FLOW_ACCEPTED 0x100u    /* inbound, and this host's SYN-ACK was seen: it is a connection of its own */
 
 struct nd_flow {
 	__u64 first_seen;
@@ -197,7 +215,7 @@ struct nd_flow {
 	__u32 flags;
 	__u8 direction;         /* enum nd_flow_direction */
 	__u8 checked;           /* when the cached outbound verdict was made, coarsely */
-	__u8 zero[2];
+	__u16 stored;           /* when a waiting packet was last given to the daemon, coarsely */
 	__u32 generation;       /* policy generation that admitted it */
 };
 
@@ -235,6 +253,18 @@ struct nd_protection {
 	__u8 identity[ND_IDENTITY_MAX]; /* what the peer authenticated as; cut to this length */
 };
 
+/* What an interface is to the datapath. */
+struct nd_interface {
+	__u32 role; /* enum nd_interface_role */
+	__u32 zero;
+};
+enum nd_interface_role {
+	ND_INTERFACE_UNKNOWN,
+	ND_INTERFACE_PROTECTED, /* has the tables of the design */
+	ND_INTERFACE_GUARDED,   /* has a guard, which knows the latch only */
+	ND_INTERFACE_DEVICE,    /* nd0 and its like, the loopback: never guarded */
+};
+
 struct nd_fragment {
 	__u64 seen;
 	__u32 verdict; /* enum nd_fragment_verdict */
@@ -249,6 +279,8 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 /* the family has a main-mode filter: UDP 500 and 4500 are the daemon's */
 #define ND_POLICY_IKE_EXEMPT_V4 0x1u
 #define ND_POLICY_IKE_EXEMPT_V6 0x2u
+/* Where ICMP is exempt, errors about secured connections are too: the strict reading of WFP. */
+#define ND_POLICY_ICMP_ERRORS_EXEMPT 0x4u
 
 /* ---- the policy's filters (docs/classification.md) ---- */
 
@@ -325,7 +357,8 @@ struct nd_policy {
 	__u16 overhead_v4;   /* what ESP adds to an IPv4 packet at most, encapsulation included */
 	__u16 overhead_v6;
 	__u64 grace_ns;          /* ndAllowClearTimeout: clear packets already in flight at the upgrade */
-	__u64 idle_ns;           /* life of a flow without connection state after its last packet */
+	__u64 idle_ns;           /* life of a clear flow without connection state after its last packet */
+	__u64 secured_idle_ns;   /* and of a secured one */
 	__u64 tcp_idle_ns;
 	__u64 reask_ns;          /* a latched flow or a stuck negotiation asks again after this */
 	__u64 zero;              /* 0, which the verifier can't know */
@@ -346,6 +379,7 @@ struct nd_state {
 	__u32 fragments;   /* ifindex that takes fragments of protected datagrams and what ESP would make
 			      too big; 0 = nd0 itself, or nobody where nd0 is the kernel's */
 	__u32 zero;
+	__u64 secured_lost_at; /* last time that a secured flow found no room in its table; 0 = never */
 };
 
 struct nd_stats {
@@ -363,6 +397,8 @@ struct nd_stats {
 	__u64 callouts_overridden; /* blocks of packets that ALE must classify */
 	__u64 callouts_missing;    /* asked and not there: decided as if unregistered */
 	__u64 discards[ND_LAYER_COUNT]; /* packets dropped at STREAM, DATAGRAM_DATA and IPPACKET */
+	__u64 secured_full;        /* secured flows that found no room in their table */
+	__u64 guarded;             /* packets of secured flows that met a guard: another way out, or in */
 };
 
 struct nd_event {

@@ -4,29 +4,12 @@
  * into a socket. Attached to the root cgroup, it runs in every network namespace, and only while the policy has
  * filters for what arrived protected.
  */
-#include <linux/bpf.h>
-#include <linux/icmp.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/in6.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#ifndef IPPROTO_UDPLITE
-#define IPPROTO_UDPLITE 136
-#endif
-
 #define ND_AT_SOCKET 1
 #define ND_CALLOUT_PROGRAMS nd_callouts_at_socket
 #include "nd.h"
 #include "maps.h"
 #include "parse.h"
-#include "stats.h"
+#include "verdict.h"
 #include "address.h"
 #include "search.h"
 #include "classify.h"

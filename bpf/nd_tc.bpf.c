@@ -1,30 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
  * TC programs of the protected interface (egress, ingress) and of nd0 (ingress): the decision
- * tables of the design, for IPv4 and IPv6. A packet: parse -> flow -> classify -> peer -> verdict.
+ * tables of the design, for IPv4 and IPv6. A packet: parse -> latch -> reason to pass -> classify -> peer
+ * -> verdict.
  */
-#include <linux/bpf.h>
-#include <linux/icmp.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/in6.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#ifndef IPPROTO_UDPLITE
-#define IPPROTO_UDPLITE 136
-#endif
-
-#define ND_AT_SOCKET 0
 #include "nd.h"
 #include "maps.h"
 #include "parse.h"
-#include "stats.h"
+#include "verdict.h"
 #include "address.h"
 #include "search.h"
 #include "classify.h"
@@ -32,50 +15,13 @@
 #include "peer.h"
 #include "mss.h"
 #include "fragment.h"
+#include "latch.h"
+#include "reason.h"
 #define ND_CALLOUT_PROGRAMS nd_callouts
 #include "consult.h"
 #include "decrypted.h"
 
 /* ---- outbound ---- */
-
-static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,
-				  const struct nd_state *state, const struct nd_policy *policy)
-{
-	__u32 room;
-
-	if (!state->nd0)
-		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (state->flags & ND_STATE_KERNEL_ENGINE) {
-		if (p->fragment) {
-			if (!state->fragments)
-				return nd_drop(skb, p, ND_DROP_FRAGMENT);
-			if (p->fragment == ND_FRAGMENT_FIRST)
-				nd_fragment_remember(p, ND_FRAGMENT_REDIRECT);
-			nd_pass(p, ND_PASS_OUT_PROTECTED);
-			return bpf_redirect(state->fragments, 0);
-		}
-		room = nd_room(p, state, policy);
-		if (room && !nd_fits(skb, p, room)) {
-			struct nd_stats *stats = nd_stats_get();
-
-			if (stats)
-				stats->oversize++;
-			if (!skb->gso_size && nd_cut(skb, p, room, state->nd0)) {
-				nd_pass(p, ND_PASS_OUT_PROTECTED);
-				return bpf_redirect(state->nd0, 0);
-			}
-			/* The kernel protects it whole and then fragments the ESP packet. */
-			if (!state->fragments)
-				return nd_drop(skb, p, ND_DROP_TOO_BIG);
-			nd_pass(p, ND_PASS_OUT_PROTECTED);
-			return bpf_redirect(state->fragments, 0);
-		}
-	}
-	if (p->fragment == ND_FRAGMENT_FIRST)
-		nd_fragment_remember(p, ND_FRAGMENT_REDIRECT);
-	nd_pass(p, ND_PASS_OUT_PROTECTED);
-	return bpf_redirect(state->nd0, 0);
-}
 
 static __noinline int nd_out_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
 {
@@ -84,11 +30,11 @@ static __noinline int nd_out_drop(struct __sk_buff *skb, const struct nd_packet 
 	return nd_drop(skb, p, reason);
 }
 
-static __noinline int nd_out_exempt(const struct nd_packet *p)
+static __noinline int nd_out_pass(const struct nd_packet *p, __u32 kind)
 {
 	if (p->fragment == ND_FRAGMENT_FIRST)
 		nd_fragment_remember(p, ND_FRAGMENT_PASS);
-	return nd_pass(p, ND_PASS_OUT_EXEMPT);
+	return nd_pass(p, kind);
 }
 
 static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct nd_packet *p,
@@ -97,7 +43,7 @@ static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct 
 {
 	switch (nd_fragment_recall(p)) {
 	case ND_FRAGMENT_PASS:
-		return nd_pass(p, ND_PASS_OUT_CLEAR);
+		return nd_pass(p, ND_PASS_OUT_FRAGMENT);
 	case ND_FRAGMENT_REDIRECT:
 		return nd_redirect(skb, p, state, policy);
 	}
@@ -107,19 +53,36 @@ static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct 
 	return nd_drop(skb, p, ND_DROP_FRAGMENT);
 }
 
-/* Rows 6 and 7: the packet leaves in clear; the first of a peer starts the negotiation. */
-static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
-				   struct nd_policy *policy, struct nd_flow *flow,
-				   struct nd_peer_key *key)
+/* A datagram that answers one that came in clear to a broadcast or multicast address. WFP authorizes what comes
+ * to such an address as a flow of its own, and lets it in; a unicast answer belongs to it and opens nothing for
+ * further unicast from there. */
+static __always_inline bool nd_answers(const struct nd_packet *p, const struct nd_policy *policy)
 {
-	struct nd_state *state = nd_state_get();
+	struct nd_flow_key key = p->key;
+	__u64 *heard;
+
+	if (p->key.proto != IPPROTO_UDP && p->key.proto != IPPROTO_UDPLITE)
+		return false;
+	__builtin_memset(&key.local, 0, sizeof(key.local));
+	heard = bpf_map_lookup_elem(&nd_heard, &key);
+	return heard && p->now <= *heard + policy->idle_ns;
+}
+
+/* Rows 6 and 7: the packet leaves in clear; the first of a peer starts the negotiation. */
+static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
+				   struct nd_flow *flow, struct nd_peer_key *key)
+{
 	bool fresh = !flow;
 	bool asked = false;
 
-	if (!state)
-		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (fresh) {
-		flow = nd_flow_create(p, policy, key->context, 0);
+		nd_flow_insert(p, policy->generation, key->context, nd_answers(p, policy) ? ND_FLOW_ANSWER : 0);
+		/* Another CPU may have secured it since this packet asked the latch. */
+		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
+			bpf_map_delete_elem(&nd_flows, &p->key);
+			return nd_wait(skb, p, policy, key, ND_DROP_LATCHED);
+		}
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 	}
 	if (!p->quiet && !nd_link_local(p)) {
 		asked = nd_peer_ask(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
@@ -133,6 +96,9 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 	if (flow) {
 		if (asked || (fresh && !p->quiet))
 			__sync_fetch_and_or(&flow->flags, ND_FLOW_TRIGGER);
+		if (flow->direction == ND_FLOW_INBOUND &&
+		    (p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == (ND_TCP_SYN | ND_TCP_ACK))
+			__sync_fetch_and_or(&flow->flags, ND_FLOW_ACCEPTED);
 		nd_flow_flags(flow, p);
 		nd_flow_touch(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
@@ -140,54 +106,45 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p,
 		if (!(flow->flags & ND_FLOW_EXEMPT))
 			nd_flow_cache(flow, p);
 	}
-	if (p->fragment == ND_FRAGMENT_FIRST)
-		nd_fragment_remember(p, ND_FRAGMENT_PASS);
-	return nd_pass(p, ND_PASS_OUT_CLEAR);
+	return nd_out_pass(p, ND_PASS_OUT_CLEAR);
 }
 
-/* Rows 4, 5 and 8: nothing leaves; the peer is asked for, at most once per interval. */
-static __noinline int nd_out_held(struct __sk_buff *skb, struct nd_packet *p,
-				  struct nd_policy *policy, struct nd_peer_key *key,
-				  __u32 reason)
+/* Outbound packets that a filter permits make an entry, so that answers are let in without one; but not what may
+ * answer a stranger's packet. */
+static __noinline int nd_out_permitted(struct nd_packet *p, struct nd_policy *policy, struct nd_flow *flow)
 {
-	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+	bool answers = p->key.proto == IPPROTO_TCP &&
+		       ((p->tcp_flags & ND_TCP_RST) ||
+			(p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == (ND_TCP_SYN | ND_TCP_ACK));
 
+	if (!flow && !answers) {
+		nd_flow_insert(p, policy->generation, 0, ND_FLOW_EXEMPT);
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+	}
 	if (flow) {
+		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
 		nd_flow_flags(flow, p);
-		flow->epoch = p->epoch - 1; /* no cached verdict for what may not leave */
+		nd_flow_touch(flow, p);
+		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
+		nd_flow_cache(flow, p);
 	}
-	if (!nd_link_local(p) &&
-	    !nd_peer_ask(skb, p, policy, key->context,
-			 reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED)) {
-		struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
-
-		/* What answers a peer that was secured before looks latched too. */
-		if (peer && peer->state == ND_PEER_NEGOTIATING &&
-		    (reason == ND_DROP_HELD || (peer->flags & ND_PEER_ANSWERING)))
-			nd_emit(skb, p, ND_EVENT_STASH, 0, key->context);
-	}
-	return nd_out_drop(skb, p, reason);
+	return nd_out_pass(p, ND_PASS_OUT_EXEMPT);
 }
 
-/* The flow table keeps the latch; without an entry the packet makes one. */
-static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *p,
-				       struct nd_policy *policy, struct nd_flow *flow,
+/* The first packet of a flow into nd0 makes the latch; a full table can't keep one, and then what has no entry
+ * is held for secured (nd_maybe_latched). */
+static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
 				       __u32 context)
 {
 	struct nd_state *state = nd_state_get();
+	struct nd_flow *flow;
 
 	if (!state)
-		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (!flow)
-		flow = nd_flow_create(p, policy, context, ND_FLOW_SECURE);
-	if (flow) {
-		nd_flow_secure(flow, p);
-		nd_flow_flags(flow, p);
-		nd_flow_touch(flow, p);
-		nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p->length);
-		nd_flow_cache(flow, p);
-	}
-	return nd_redirect(skb, p, state, policy);
+		return nd_lose(skb, p, ND_DROP_REDIRECT_FAILED);
+	if (!p->latched)
+		nd_secured_insert(p, policy->generation, context);
+	flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	return flow ? nd_protect(skb, p, flow, state, policy) : nd_redirect(skb, p, state, policy);
 }
 
 /* After the filters: the flow and the peer. */
@@ -198,35 +155,36 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 	struct nd_peer_key key = {};
 	struct nd_peer *peer;
 	__u32 action = rule & 0xff;
+	bool decided = rule >= 0 && action != ND_ACTION_PERMIT;
 
 	if (!state)
 		return nd_out_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (action == ND_ACTION_PERMIT && !(flow && (flow->flags & ND_FLOW_SECURE))) {
-		if (!flow)
-			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
-		if (flow) {
-			__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
-			nd_flow_flags(flow, p);
-			nd_flow_touch(flow, p);
-			nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
-			nd_flow_cache(flow, p);
-		}
-		return nd_out_exempt(p);
-	}
+	if (!decided && !p->latched)
+		return nd_out_permitted(p, policy, flow);
 
 	key.local = p->key.local;
 	key.remote = p->key.remote;
-	key.context = rule >> 8;
+	/* An exemption that came later leaves a secured flow with the SA that it has. */
+	if (decided)
+		key.context = rule >> 8;
+	else if (flow)
+		key.context = flow->context;
 	peer = bpf_map_lookup_elem(&nd_peers, &key);
 	if (peer && peer->state == ND_PEER_SECURED) {
 		nd_clamp_syn(skb, p, policy, state);
-		return nd_out_protected(skb, p, policy, flow, key.context);
+		return nd_out_protected(skb, p, policy, key.context);
 	}
-	if (flow ? (flow->flags & ND_FLOW_SECURE) != 0 : nd_maybe_latched(p, peer, policy))
-		return nd_out_held(skb, p, policy, &key, ND_DROP_LATCHED);
+	if (p->latched)
+		return nd_wait(skb, p, policy, &key, ND_DROP_LATCHED);
+	if (!nd_trusts(p, flow, peer) && nd_maybe_latched(p, peer, policy, state)) {
+		/* Its entry may be the lost one; with an entry of its own it stays latched while it sends. */
+		if (nd_entry_was_lost(p, state, policy))
+			nd_secured_insert(p, policy->generation, key.context);
+		return nd_wait(skb, p, policy, &key, ND_DROP_LATCHED);
+	}
 	if (action == ND_ACTION_REQUIRE_OUTBOUND ||
 	    (!flow && peer && (peer->flags & ND_PEER_ANSWERING) && !nd_opens(p)))
-		return nd_out_held(skb, p, policy, &key, ND_DROP_HELD);
+		return nd_wait(skb, p, policy, &key, ND_DROP_HELD);
 	/* While the negative cache stands there is nothing to ask, and no ESP to make room for: the
 	 * rare flow that outlives it and is upgraded then pays with fragmented ESP. Rewriting the
 	 * MSS would cost every connection to a plain host a copy of its headers. */
@@ -241,25 +199,32 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	struct nd_state *state = nd_state_get();
 	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 	struct nd_flow *flow;
+	bool permitted;
+	__u32 reason;
 	long found;
 
 	if (!state || !policy)
-		return nd_out_exempt(p);
+		return p->latched ? nd_lose(skb, p, ND_DROP_REDIRECT_FAILED) : nd_out_pass(p, ND_PASS_OUT_CLEAR);
+	p->latched = nd_latch(p, policy) != NULL;
 	nd_filters_see(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_OUTBOUND_IPPACKET)) {
 		found = nd_ask_rarely(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
 		if (found >= 0)
 			return nd_out_drop(skb, p, found);
 	}
-	if (nd_not_ours(p, policy))
-		return nd_out_exempt(p);
+	if (!p->latched) {
+		reason = nd_reason_out(skb, p, policy);
+		if (reason != ND_NO_REASON)
+			return nd_out_pass(p, reason);
+	}
 	if (p->fragment == ND_FRAGMENT_LATER)
 		return nd_out_later_fragment(skb, p, state, policy);
 
 	found = nd_decide(skb, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
 	if (found >= 0 && (found & 0xff) == ND_ACTION_BLOCK)
 		return nd_out_drop(skb, p, nd_block_reason(found));
-	if (found < 0 || (found & 0xff) == ND_ACTION_PERMIT)
+	permitted = found < 0 || (found & 0xff) == ND_ACTION_PERMIT;
+	if (permitted && !p->latched)
 		p->notes |= ND_NOTE_EXEMPT;
 	/* After that decision, so that the metadata can tell whether the payload will be in clear. */
 	if (nd_has_filters(policy, p, nd_data_layer(p))) {
@@ -268,15 +233,17 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		if (reason >= 0)
 			return nd_out_drop(skb, p, reason);
 	}
-	if (found < 0 || ((found & 0xff) == ND_ACTION_PERMIT &&
-			  (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6)))
+	/* An error about a secured connection quotes its plaintext. */
+	if (!p->latched && nd_icmp_is_error(p) &&
+	    !(permitted && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT)))
+		nd_follow_quoted(skb, p, permitted);
+	if (!p->latched && (found < 0 || (permitted && nd_has_icmp(p))))
 		/* Where ALE has no say, a block that was overridden for its sake stands. */
-		return p->notes & ND_NOTE_OVERRIDDEN ? nd_out_drop(skb, p, ND_DROP_BLOCKED) : nd_out_exempt(p);
-	if (nd_icmp_is_error(p))
-		nd_follow_quoted(skb, p);
+		return p->notes & ND_NOTE_OVERRIDDEN ? nd_out_drop(skb, p, ND_DROP_BLOCKED)
+						     : nd_out_pass(p, ND_PASS_OUT_EXEMPT);
 
-	flow = nd_flow_find(p, policy);
-	if (!flow) {
+	flow = p->latched ? bpf_map_lookup_elem(&nd_secured, &p->key) : nd_clear_flow(p, policy);
+	if (!flow && !p->latched) {
 		long connect;
 
 		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_CONNECT);
@@ -309,24 +276,31 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	/* Read before any verdict is made: a change after this line leaves the cache stale, so the
 	 * next packet looks again. */
 	p.epoch = *(volatile __u32 *)&state->epoch;
-	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
-	/* A clear verdict is good for a second: negative caches end and stuck negotiations are asked
-	 * again without anybody raising the epoch. */
-	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow) &&
-	    ((flow->flags & ND_FLOW_SECURE) || flow->checked == nd_coarse_time(&p))) {
-		nd_flow_flags(flow, &p);
-		nd_flow_touch(flow, &p);
-		if (flow->flags & ND_FLOW_SECURE) {
+	flow = bpf_map_lookup_elem(&nd_secured, &p.key);
+	if (flow) {
+		if (flow->epoch == p.epoch && nd_fast(&p, flow)) {
+			struct nd_policy *policy;
+
+			nd_flow_flags(flow, &p);
+			nd_flow_touch(flow, &p);
 			nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p.length);
 			if (state->nd0 && !(state->flags & ND_STATE_KERNEL_ENGINE)) {
 				nd_pass(&p, ND_PASS_OUT_PROTECTED);
 				return bpf_redirect(state->nd0, 0);
 			}
-			struct nd_policy *policy = nd_policy_of(nd_policy_banks());
-
+			policy = nd_policy_of(nd_policy_banks());
 			return policy ? nd_redirect(skb, &p, state, policy)
-				      : nd_drop(skb, &p, ND_DROP_REDIRECT_FAILED);
+				      : nd_lose(skb, &p, ND_DROP_REDIRECT_FAILED);
 		}
+		p.latched = 1;
+		return nd_out_slow(skb, &p);
+	}
+	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
+	/* A clear verdict is good for a second: negative caches end and stuck negotiations are asked
+	 * again without anybody raising the epoch. */
+	if (flow && flow->epoch == p.epoch && nd_fast(&p, flow) && flow->checked == nd_coarse_time(&p)) {
+		nd_flow_flags(flow, &p);
+		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p.length);
 		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_OUT_EXEMPT
 								: ND_PASS_OUT_CLEAR);
@@ -335,6 +309,18 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 }
 
 /* ---- inbound, clear, on the protected interface ---- */
+
+/* The reverse of nd_answers. */
+static __noinline void nd_remember_heard(const struct nd_packet *p)
+{
+	struct nd_flow_key key = p->key;
+	__u64 now = p->now;
+
+	if (p->key.proto != IPPROTO_UDP && p->key.proto != IPPROTO_UDPLITE)
+		return;
+	__builtin_memset(&key.local, 0, sizeof(key.local));
+	bpf_map_update_elem(&nd_heard, &key, &now, BPF_ANY);
+}
 
 static __noinline int nd_in_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
 {
@@ -371,21 +357,6 @@ static __noinline int nd_in_clear(struct __sk_buff *skb, struct nd_packet *p,
 	return nd_in_pass(p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT : ND_PASS_IN_CLEAR);
 }
 
-/* Row 4: packets that were in flight when the flow was upgraded, and nothing else. */
-static __always_inline bool nd_in_grace(const struct nd_packet *p, const struct nd_flow *flow,
-					const struct nd_policy *policy)
-{
-	struct nd_peer_key key = {
-		.local = p->key.local, .remote = p->key.remote, .context = flow->context,
-	};
-	struct nd_peer *peer;
-
-	if (flow->protected_rx_at || p->now > flow->secured_at + policy->grace_ns)
-		return false;
-	peer = bpf_map_lookup_elem(&nd_peers, &key);
-	return peer && flow->first_seen < peer->secured_at;
-}
-
 /* What ALE_AUTH_RECV_ACCEPT has against a new clear flow, a reason for a drop; negative: nothing. */
 static __always_inline long nd_refusal(long rule)
 {
@@ -396,7 +367,7 @@ static __always_inline long nd_refusal(long rule)
 	return -1;
 }
 
-/* What nd_in_flow is told: whether INBOUND_TRANSPORT permits, whether it has a say; ALE's context above. */
+/* For nd_in_flow: whether INBOUND_TRANSPORT permits, whether it has a say; ALE's context above. */
 #define ND_IN_PERMITTED 0x1u
 #define ND_IN_PERSISTENT 0x2u
 
@@ -409,9 +380,8 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 
 	if (!state)
 		return nd_in_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if ((said & ND_IN_PERMITTED) && !(flow && (flow->flags & ND_FLOW_SECURE))) {
-		if (!flow)
-			flow = nd_flow_create(p, policy, 0, ND_FLOW_EXEMPT);
+	if (said & ND_IN_PERMITTED) {
+		/* A stranger's packet makes no entry. */
 		if (!flow)
 			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 		/* A cached "clear" would be counted as exempt from now on. */
@@ -420,26 +390,24 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 		nd_flow_cache_in(flow, p);
 		return nd_in_clear(skb, p, policy, flow);
 	}
-	if (flow && (flow->flags & ND_FLOW_SECURE)) {
-		/* Without a filter of this layer nothing asks that the connection stays secure. */
-		if ((said & ND_IN_PERSISTENT) && !nd_in_grace(p, flow, policy))
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-		nd_flow_flags(flow, p);
-		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p->length);
-		return nd_in_pass(p, ND_PASS_IN_CLEAR);
-	}
 	if (!flow) {
 		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 
 		key.context = said >> 8;
-		if ((said & ND_IN_PERSISTENT) && nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy))
+		if ((said & ND_IN_PERSISTENT) &&
+		    nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy, state))
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-		flow = nd_flow_create(p, policy, key.context, 0);
+		nd_flow_insert(p, policy->generation, key.context, 0);
+		/* Another CPU may have secured it since this packet asked the latch. */
+		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
+			bpf_map_delete_elem(&nd_flows, &p->key);
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		}
+		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 		if (!flow)
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
-		/* Two CPUs: the entry found may be a secured one made in between. */
-		if (flow->flags & ND_FLOW_SECURE)
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		/* The filters accept for itself what an answer to a broadcast does not let in. */
+		__sync_fetch_and_and(&flow->flags, ~ND_FLOW_ANSWER);
 	}
 	/* The answer to a connection that was opened under the negative cache is left alone too. */
 	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
@@ -448,11 +416,22 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 	return nd_in_clear(skb, p, policy, flow);
 }
 
+/* Clear packets of secured flows; negative: the packet is none. */
+static __noinline int nd_in_latched(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+
+	if (!flow || nd_flow_is_over(p, policy, flow))
+		return ND_LATCH_NONE;
+	return nd_latch_in(skb, p, flow, policy);
+}
+
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy)
 {
 	struct nd_flow *flow;
 	long transport, rule = -1, refusal;
 	bool permitted, exempt;
+	__u32 reason;
 
 	nd_filters_see(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_INBOUND_IPPACKET)) {
@@ -460,25 +439,40 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		if (rule >= 0)
 			return nd_in_drop(skb, p, rule);
 	}
-	if (nd_not_ours(p, policy))
-		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
+	reason = nd_reason_in(skb, p, policy);
+	if (reason == ND_BAD_SOURCE)
+		return nd_in_drop(skb, p, ND_DROP_BAD_SOURCE);
+	if (reason == ND_PASS_IN_NOT_UNICAST)
+		nd_remember_heard(p);
+	if (reason != ND_NO_REASON)
+		return nd_in_pass(p, reason);
+	p->notes |= ND_NOTE_OURS;
 	if (p->fragment == ND_FRAGMENT_LATER) {
 		/* It may overtake its first fragment; alone it delivers nothing, and the first
 		 * one goes through the table. */
 		if (nd_fragment_recall(p) == ND_FRAGMENT_DROP)
 			return nd_drop(skb, p, ND_DROP_FRAGMENT);
-		return nd_pass(p, ND_PASS_IN_CLEAR);
+		return nd_pass(p, ND_PASS_IN_FRAGMENT);
 	}
 	transport = nd_decide(skb, policy, p, ND_LAYER_INBOUND_TRANSPORT);
 	if (transport >= 0 && (transport & 0xff) == ND_ACTION_BLOCK)
 		return nd_in_drop(skb, p, nd_block_reason(transport));
 	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
 	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
-	exempt = permitted && (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
-	if (!exempt && nd_icmp_is_error(p))
-		nd_follow_quoted(skb, p);
+	exempt = permitted && nd_has_icmp(p);
+	if (nd_icmp_is_error(p) && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
+		nd_follow_quoted(skb, p, exempt);
+		if (p->latched) {
+			int verdict = nd_in_latched(skb, p, policy);
 
-	flow = exempt ? NULL : nd_flow_find(p, policy);
+			if (verdict != ND_LATCH_NONE)
+				return verdict;
+		}
+	}
+
+	flow = exempt ? NULL : nd_clear_flow(p, policy);
+	if (flow && (flow->flags & ND_FLOW_ANSWER))
+		flow = NULL;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
 		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		refusal = nd_refusal(rule);
@@ -499,8 +493,16 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
-	return policy ? nd_data(skb, p, policy, nd_in_decide(skb, p, policy))
-		      : nd_in_pass(p, ND_PASS_IN_EXEMPT);
+	if (!policy)
+		return p->latched ? nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED) : nd_in_pass(p, ND_PASS_IN_CLEAR);
+	if (p->latched) {
+		int verdict = nd_in_latched(skb, p, policy);
+
+		if (verdict != ND_LATCH_NONE)
+			return verdict;
+		p->latched = 0;
+	}
+	return nd_data(skb, p, policy, nd_in_decide(skb, p, policy));
 }
 
 static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
@@ -513,17 +515,21 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	case ND_NOT_IP:
 		return ND_VERDICT_PASS;
 	case ND_BAD_HEADER:
-		return nd_drop(skb, &p, ND_DROP_MALFORMED);
+		return nd_malformed(skb, 0);
 	}
 	state = nd_state_get();
 	if (!state)
 		return ND_VERDICT_PASS;
 	p.now = bpf_ktime_get_coarse_ns();
 	p.epoch = *(volatile __u32 *)&state->epoch;
+	if (bpf_map_lookup_elem(&nd_secured, &p.key)) {
+		p.latched = 1;
+		return nd_in_slow(skb, &p);
+	}
 	flow = bpf_map_lookup_elem(&nd_flows, &p.key);
-	if (flow && flow->epoch_in == p.epoch && !(flow->flags & ND_FLOW_SECURE) &&
+	if (flow && flow->epoch_in == p.epoch &&
 	    (flow->flags & (ND_FLOW_TRIGGER | ND_FLOW_CLEAR_REPLY)) != ND_FLOW_TRIGGER &&
-	    nd_fast(&p, flow)) {
+	    !(flow->flags & ND_FLOW_ANSWER) && nd_fast(&p, flow)) {
 		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_CLEAR, p.length);
@@ -556,7 +562,7 @@ int nd_egress(struct __sk_buff *skb)
 	__u16 proto = 0;
 	int l3 = nd_l3_ethernet(skb, &proto);
 
-	return l3 < 0 ? ND_VERDICT_PASS : nd_out(skb, l3, proto);
+	return l3 < 0 ? nd_malformed(skb, 1) : nd_out(skb, l3, proto);
 }
 
 SEC("tc")
@@ -565,7 +571,7 @@ int nd_ingress(struct __sk_buff *skb)
 	__u16 proto = 0;
 	int l3 = nd_l3_ethernet(skb, &proto);
 
-	return l3 < 0 ? ND_VERDICT_PASS : nd_in(skb, l3, proto);
+	return l3 < 0 ? nd_malformed(skb, 0) : nd_in(skb, l3, proto);
 }
 
 /* Protected interfaces without a link-layer header (tun, wwan). */

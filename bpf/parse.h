@@ -1,7 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* From a packet to its flow key: VLAN tags, IPv4 options, IPv6 extension headers, fragments. */
+/*
+ * From a packet to its flow key: VLAN tags, IPv4 options, IPv6 extension headers, fragments.
+ *
+ * A packet that the parser can't finish is malformed and is dropped: the stack reads on where the parser
+ * gave up, so whatever is let pass unread can be data of a secured connection.
+ */
 #ifndef ND_PARSE_H
 #define ND_PARSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/icmp.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "nd.h"
+
+#ifndef IPPROTO_UDPLITE
+#define IPPROTO_UDPLITE 136
+#endif
+/* 1 in the program at the socket, which reads packets and changes none. */
+#ifndef ND_AT_SOCKET
+#define ND_AT_SOCKET 0
+#endif
 
 #define ND_FRAGMENT_FIRST 1
 #define ND_FRAGMENT_LATER 2
@@ -33,6 +62,8 @@ struct nd_packet {
 	__u8 flags;        /* ND_FLAG_... */
 	__u8 notes;        /* ND_NOTE_... */
 	__u16 machine;     /* nd_protection.machine; set where filters ask for it */
+	__u8 latched;      /* its 5-tuple is secured */
+	__u8 zero[3];
 };
 
 /* A program was asked, or payload decided: the next packet is asked anew. */
@@ -41,39 +72,62 @@ struct nd_packet {
 #define ND_NOTE_OVERRIDDEN 0x2u
 /* The filters of OUTBOUND_TRANSPORT exempt it: it leaves in clear whatever its peer is. */
 #define ND_NOTE_EXEMPT 0x4u
+/* There was no reason to pass it unasked. */
+#define ND_NOTE_OURS 0x8u
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 
 #define ND_HEADERS_MAX 128
-/* Ethernet and two tags are 22 bytes; the verifier wants to see a bound. */
-#define ND_L3_MASK 31
+/* Tags that the parser follows. The kernel takes any number of tags with VID 0 away, and one for each VLAN
+ * device on another. */
+#define ND_TAGS_MAX 8
+/* Ethernet and eight tags are 46 bytes; the verifier wants to see a bound. */
+#define ND_L3_MASK 63
 
-/* Offset of the IP header behind an Ethernet header and up to two VLAN tags in the packet data
- * (an accelerated tag is not in the data). Negative: not IP. */
+#define ND_L3_NOT_IP (-1)
+#define ND_L3_MALFORMED (-2)
+
+static __always_inline bool nd_is_tag(__u16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* Behind the tags in the packet's data: the offset, and the type in the upper half. Not static: see
+ * nd_ipv6_extensions. */
+__noinline int nd_behind_tags(struct __sk_buff *skb)
+{
+	__u32 offset = ETH_HLEN - 2;
+	__u16 type = 0;
+
+	for (int i = 0; i <= ND_TAGS_MAX; i++) {
+		if (bpf_skb_load_bytes(skb, offset, &type, sizeof(type)))
+			return ND_L3_MALFORMED;
+		if (!nd_is_tag(type))
+			return (offset + 2) | (__u32)bpf_ntohs(type) << 16;
+		offset += 4;
+	}
+	return ND_L3_MALFORMED;
+}
+
+/* Offset of the IP header behind an Ethernet header and the VLAN tags in the packet's data (an accelerated
+ * tag is not in the data). Negative: ND_L3_.... */
 static __always_inline int nd_l3_ethernet(struct __sk_buff *skb, __u16 *proto)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
-	__u32 offset = sizeof(*eth);
-	__u16 type;
+	__u64 found;
 
 	if (data + sizeof(*eth) > end)
-		return -1;
-	type = eth->h_proto;
-#pragma unroll
-	for (int i = 0; i < 2; i++) {
-		__u16 *tag = data + offset;
-
-		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
-			break;
-		if ((void *)(tag + 2) > end)
-			return -1;
-		type = tag[1];
-		offset += 4;
-	}
-	*proto = type;
-	return offset;
+		return ND_L3_MALFORMED;
+	*proto = eth->h_proto;
+	if (!nd_is_tag(eth->h_proto))
+		return sizeof(*eth);
+	found = (__u32)nd_behind_tags(skb);
+	if (found == (__u32)ND_L3_MALFORMED)
+		return ND_L3_MALFORMED;
+	*proto = bpf_htons(found >> 16);
+	return found & ND_L3_MASK;
 }
 
 /* Where the IP header is without a link-layer header. What a function that is not static returns is any number to
@@ -105,6 +159,10 @@ __noinline int nd_ipv6_extensions(struct __sk_buff *skb, __u32 offset, __u32 nex
 			return -1;
 		if (next == IPPROTO_FRAGMENT) {
 			__u16 place = bpf_ntohs(*(__u16 *)(header + 2));
+
+			/* A fragment of a fragment: no stack makes one. */
+			if (fragment)
+				return -1;
 
 			/* An atomic fragment (RFC 6946) is a whole packet. */
 			if (place & 0xfff9)
@@ -212,10 +270,57 @@ static __always_inline int nd_parse_l4(void *l4, void *end, struct nd_packet *p)
 	return ND_PARSED;
 }
 
+/* The same behind IPv6 extension headers, which may be longer than the part of the packet that lies in one
+ * piece. */
+static __always_inline int nd_parse_l4_far(struct __sk_buff *skb, struct nd_packet *p)
+{
+	__u32 room = p->l3 + p->length - p->l4;
+	__u8 proto = p->key.proto;
+	__u16 head[4];
+
+	if (p->fragment == ND_FRAGMENT_LATER || !(nd_has_ports(proto) || proto == IPPROTO_ICMPV6))
+		return ND_PARSED;
+	if (room < 8 || bpf_skb_load_bytes(skb, p->l4, head, sizeof(head)))
+		return ND_BAD_HEADER;
+	if (proto == IPPROTO_ICMPV6) {
+		p->icmp_type = *(__u8 *)head;
+		p->icmp_code = ((__u8 *)head)[1];
+		if (nd_icmp_has_id(6, p->icmp_type)) {
+			p->key.local_port = head[2];
+			p->key.remote_port = head[2];
+		}
+		return ND_PARSED;
+	}
+	if (p->outbound) {
+		p->key.local_port = head[0];
+		p->key.remote_port = head[1];
+	} else {
+		p->key.local_port = head[1];
+		p->key.remote_port = head[0];
+	}
+	if (proto == IPPROTO_TCP) {
+		if (room < 20 || bpf_skb_load_bytes(skb, p->l4 + 12, head, sizeof(head)))
+			return ND_BAD_HEADER;
+		p->tcp_flags = ((__u8 *)head)[1];
+	}
+	return ND_PARSED;
+}
+
+/* Where the packet lies, read again: clang would carry a value that it read earlier in 32 bits, which a verifier
+ * no longer takes for a pointer. */
+#define ND_PACKET_POINTER(skb, member)                                                               \
+	({                                                                                           \
+		void *pointer;                                                                       \
+		asm volatile("%[to] = *(u32 *)(%[skb] + %[offset])"                                  \
+			     : [to] "=r"(pointer)                                                    \
+			     : [skb] "r"(skb), [offset] "i"(offsetof(struct __sk_buff, member)));    \
+		pointer;                                                                             \
+	})
+
 static __always_inline int nd_parse_ipv4(struct __sk_buff *skb, struct nd_packet *p)
 {
-	void *data = (void *)(long)skb->data;
-	void *end = (void *)(long)skb->data_end;
+	void *data = ND_PACKET_POINTER(skb, data);
+	void *end = ND_PACKET_POINTER(skb, data_end);
 	struct iphdr *ip = data + (p->l3 & ND_L3_MASK);
 	__u32 header;
 	__u16 place;
@@ -244,11 +349,12 @@ static __always_inline int nd_parse_ipv4(struct __sk_buff *skb, struct nd_packet
 
 static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet *p)
 {
-	void *data = (void *)(long)skb->data;
-	void *end = (void *)(long)skb->data_end;
+	void *data = ND_PACKET_POINTER(skb, data);
+	void *end = ND_PACKET_POINTER(skb, data_end);
 	struct ipv6hdr *ip = data + (p->l3 & ND_L3_MASK);
 	__u32 l4 = p->l3 + sizeof(*ip);
 	__u8 next;
+	int found;
 
 	asm volatile("" : "+r"(ip));
 	if ((void *)(ip + 1) > end || ip->version != 6)
@@ -271,8 +377,7 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 		p->key.proto = next;
 		return nd_parse_l4((void *)(ip + 1), end, p);
 	}
-	int found = nd_ipv6_extensions(skb, l4, next, &p->fragment_id);
-
+	found = nd_ipv6_extensions(skb, l4, next, &p->fragment_id);
 	if (found < 0)
 		return ND_BAD_HEADER;
 	p->l4 = found;
@@ -280,13 +385,7 @@ static __always_inline int nd_parse_ipv6(struct __sk_buff *skb, struct nd_packet
 		return ND_BAD_HEADER;
 	p->key.proto = found >> 16;
 	p->fragment = found >> 24 & 3;
-	l4 = found & 0xffff;
-	/* The verifier wants a bound on a variable packet offset. */
-	if (l4 > 1024)
-		return ND_BAD_HEADER;
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	return nd_parse_l4(data + l4, end, p);
+	return nd_parse_l4_far(skb, p);
 }
 
 /* proto in network order, p->l3 and p->outbound set, everything else zero. */

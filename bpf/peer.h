@@ -3,6 +3,10 @@
 #ifndef ND_PEER_H
 #define ND_PEER_H
 
+#include "address.h"
+#include "event.h"
+#include "flow.h"
+
 #define ND_SECOND 1000000000ull
 
 static __always_inline bool nd_peer_was_secured(const struct nd_peer *peer)
@@ -10,16 +14,33 @@ static __always_inline bool nd_peer_was_secured(const struct nd_peer *peer)
 	return peer && peer->secured_until;
 }
 
-/* A packet without a flow entry that can belong to a flow secured earlier: the entry may have been
- * evicted, so anything that does not open a connection is held for one (DESIGN §3 outbound 5). */
+/* A secured flow found no room in its table so lately that it may still send. */
+static __always_inline bool nd_entry_was_lost(const struct nd_packet *p, const struct nd_state *state,
+					      const struct nd_policy *policy)
+{
+	return state->secured_lost_at && p->now < state->secured_lost_at + policy->secured_idle_ns;
+}
+
+/* A packet without a flow entry that can belong to a flow secured earlier: the entry may have been lost, so
+ * anything that does not open a connection waits for its SA (DESIGN §3 outbound 5). Datagrams don't say
+ * whether they open one; after idle_ns a program starts anew with them, unless an entry is known to be lost. */
 static __always_inline bool nd_maybe_latched(const struct nd_packet *p, const struct nd_peer *peer,
-					     const struct nd_policy *policy)
+					     const struct nd_policy *policy, const struct nd_state *state)
 {
 	if (!nd_peer_was_secured(peer))
 		return false;
 	if (p->key.proto == IPPROTO_TCP)
 		return !nd_opens(p);
-	return peer->secured_until == ~0ull || p->now < peer->secured_until + policy->idle_ns;
+	return peer->secured_until == ~0ull || p->now < peer->secured_until + policy->idle_ns ||
+	       nd_entry_was_lost(p, state, policy);
+}
+
+/* Whether an outbound packet may go on in clear because of a clear flow's entry. One that an inbound packet made
+ * proves nothing about a peer that was secured (it may be forged), before this host accepted the connection. */
+static __always_inline bool nd_trusts(const struct nd_packet *p, const struct nd_flow *flow, const struct nd_peer *peer)
+{
+	return flow && (flow->direction == ND_FLOW_OUTBOUND || !nd_peer_was_secured(peer) ||
+			(flow->flags & (ND_FLOW_ACCEPTED | ND_FLOW_EXEMPT)) || (p->tcp_flags & ND_TCP_SYN));
 }
 
 /* Moves a peer that is due to NEGOTIATING. True for exactly one caller. */
@@ -98,24 +119,5 @@ __noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p, co
 	return false;
 }
 #endif
-
-/* Row 1 of both tables: what ndbpf has no say in. */
-static __always_inline bool nd_not_ours(const struct nd_packet *p, const struct nd_policy *policy)
-{
-	__u8 proto = p->key.proto;
-
-	if (proto == IPPROTO_ESP || proto == IPPROTO_AH)
-		return true;
-	if (!(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST) || nd_multicast(p, &p->key.remote) ||
-	    (nd_local_kind(&p->key.remote) & ND_LOCAL_BROADCAST))
-		return true;
-	if (proto == IPPROTO_UDP && p->fragment != ND_FRAGMENT_LATER &&
-	    (policy->flags & (p->family == 4 ? ND_POLICY_IKE_EXEMPT_V4 : ND_POLICY_IKE_EXEMPT_V6))) {
-		__u16 port = bpf_ntohs(p->key.local_port);
-
-		return port == policy->ike_port || port == policy->natt_port;
-	}
-	return false;
-}
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* Counters, and the events that the daemon reads. */
-#ifndef ND_STATS_H
-#define ND_STATS_H
+/* Events: what the daemon reads from the ring, with a copy of the packet. */
+#ifndef ND_EVENT_H
+#define ND_EVENT_H
 
-#define ND_VERDICT_PASS (-1)                /* TCX_NEXT, TC_ACT_UNSPEC: other programs have their say */
-#define ND_VERDICT_DROP 2                   /* TCX_DROP, TC_ACT_SHOT */
-#define ND_DROP_CAPTURE 128
+#include "maps.h"
+#include "parse.h"
+
+/* Bytes of a packet that is only reported. One that may be sent again is copied whole. */
+#define ND_REPORT_CAPTURE 128
 
 static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct nd_packet *p,
 					   struct nd_event *event, __u32 most)
@@ -31,15 +33,15 @@ static __always_inline void nd_copy_packet(struct __sk_buff *skb, const struct n
  * nd_ipv6_extensions. */
 __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 type, __u32 reason, __u32 context)
 {
-	bool telling = type == ND_EVENT_DROP || type == ND_EVENT_DISCARD;
+	bool report = type == ND_EVENT_DROP || type == ND_EVENT_DISCARD;
 	struct nd_event *event = NULL;
 
 	if (!p)
 		return false;
 
-	/* Half of the ring is for events that make something happen: who causes drops must not keep others from
+	/* Half of the ring is for events that make something happen: a flood of drops must not keep others from
 	 * negotiating. */
-	if (!telling || bpf_ringbuf_query(&nd_events, BPF_RB_AVAIL_DATA) < ND_EVENTS_BYTES / 2)
+	if (!report || bpf_ringbuf_query(&nd_events, BPF_RB_AVAIL_DATA) < ND_EVENTS_BYTES / 2)
 		event = bpf_ringbuf_reserve(&nd_events, sizeof(*event), 0);
 	if (!event) {
 		struct nd_stats *stats = nd_stats_get();
@@ -66,43 +68,9 @@ __noinline bool nd_emit(struct __sk_buff *skb, const struct nd_packet *p, __u32 
 	}
 	__builtin_memset(event->zero, 0, sizeof(event->zero));
 	nd_copy_packet(skb, p, event,
-		       telling || type == ND_EVENT_CLEAR_REPLY ? ND_DROP_CAPTURE
-									      : ND_EVENT_PACKET_MAX);
+		       report || type == ND_EVENT_CLEAR_REPLY ? ND_REPORT_CAPTURE : ND_EVENT_PACKET_MAX);
 	bpf_ringbuf_submit(event, 0);
 	return true;
-}
-
-static __always_inline int nd_pass(const struct nd_packet *p, __u32 kind)
-{
-	struct nd_stats *stats = nd_stats_get();
-
-	if (stats && kind < ND_PASS_COUNT) {
-		stats->packets[kind]++;
-		stats->bytes[kind] += p->length;
-	}
-	return ND_VERDICT_PASS;
-}
-
-__noinline int nd_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
-{
-	struct nd_stats *stats = nd_stats_get();
-	struct nd_state *state = nd_state_get();
-
-	if (p && stats && reason < ND_DROP_COUNT) {
-		__u64 count = ++stats->drops[reason];
-
-		stats->drop_bytes[reason] += p->length;
-		if (state && state->drop_sample && count % state->drop_sample == 0)
-			nd_emit(skb, p, ND_EVENT_DROP, reason, 0);
-	}
-	return ND_VERDICT_DROP;
-}
-
-static __always_inline void nd_flow_count(struct nd_flow *flow, __u32 traffic, __u32 bytes)
-{
-	/* Two CPUs can carry one flow; sums shown to operators must not lose. */
-	__sync_fetch_and_add(&flow->packets[traffic], 1);
-	__sync_fetch_and_add(&flow->bytes[traffic], bytes);
 }
 
 #endif
