@@ -118,12 +118,10 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
 		 (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
 	p->notes |= ND_NOTE_OURS;
-	flow = exempt ? NULL : nd_flow_find(p, policy);
-	if (flow && nd_flow_restarts(p, flow)) {
-		bpf_map_delete_elem(&nd_secured, &p->key);
-		flow = NULL;
-	}
-	p->latched = flow && (flow->flags & ND_FLOW_SECURE);
+	flow = exempt ? NULL : nd_latch(p, policy);
+	p->latched = flow != NULL;
+	if (!flow && !exempt)
+		flow = nd_clear_flow(p, policy);
 	rule = -1;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
 		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);

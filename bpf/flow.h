@@ -63,6 +63,18 @@ static __always_inline struct nd_flow *nd_clear_flow(const struct nd_packet *p, 
 	return flow;
 }
 
+/* For a packet that this host sends or decrypted: the secured flow's entry, unless it ends here. */
+static __always_inline struct nd_flow *nd_latch(const struct nd_packet *p, const struct nd_policy *policy)
+{
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+
+	if (flow && (nd_flow_is_over(p, policy, flow) || nd_flow_restarts(p, flow))) {
+		bpf_map_delete_elem(&nd_secured, &p->key);
+		return NULL;
+	}
+	return flow;
+}
+
 /* Makes an entry for a clear flow. NOEXIST: two CPUs with the first packets of one flow must end up with one
  * entry. An LRU map can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
  * once more before the packet is given up. Not static: see nd_ipv6_extensions. */
@@ -70,10 +82,12 @@ __noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32
 {
 	struct nd_stats *stats = nd_stats_get();
 	struct nd_flow fresh = {};
+	struct nd_flow_key key; /* 6.1 takes no argument's memory as a map's key */
 	long failed = 0;
 
 	if (!p)
 		return -1;
+	key = p->key;
 	fresh.first_seen = p->now;
 	fresh.last_seen = p->now;
 	fresh.generation = generation;
@@ -81,7 +95,7 @@ __noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32
 	fresh.flags = flags;
 	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
 	for (int i = 0; i < 3; i++) {
-		failed = bpf_map_update_elem(&nd_flows, &p->key, &fresh, BPF_NOEXIST);
+		failed = bpf_map_update_elem(&nd_flows, &key, &fresh, BPF_NOEXIST);
 		if (!failed && stats)
 			stats->flows_created++;
 		if (!failed || failed == -17 /* EEXIST */)
@@ -98,16 +112,18 @@ __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __
 	struct nd_stats *stats = nd_stats_get();
 	struct nd_state *state = nd_state_get();
 	struct nd_flow fresh = {};
+	struct nd_flow_key key;
 	struct nd_flow *clear;
 	bool upgrade = false;
 	long failed;
 
 	if (!p || !stats || !state)
 		return -1;
+	key = p->key;
 	fresh.first_seen = p->now;
 	fresh.generation = generation;
 	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
-	clear = bpf_map_lookup_elem(&nd_flows, &p->key);
+	clear = bpf_map_lookup_elem(&nd_flows, &key);
 	if (clear && !nd_flow_restarts(p, clear)) {
 		fresh = *clear;
 		upgrade = fresh.packets[ND_TRAFFIC_OUT_CLEAR] || fresh.packets[ND_TRAFFIC_IN_CLEAR];
@@ -122,7 +138,7 @@ __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __
 	/* A cached verdict was "clear". */
 	fresh.epoch = p->epoch - 1;
 	fresh.epoch_in = p->epoch - 1;
-	failed = bpf_map_update_elem(&nd_secured, &p->key, &fresh, BPF_NOEXIST);
+	failed = bpf_map_update_elem(&nd_secured, &key, &fresh, BPF_NOEXIST);
 	if (failed == -17 /* EEXIST */)
 		return 0;
 	if (failed) {
@@ -133,7 +149,7 @@ __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __
 	stats->flows_created += !clear;
 	stats->upgrades += upgrade;
 	if (clear)
-		bpf_map_delete_elem(&nd_flows, &p->key);
+		bpf_map_delete_elem(&nd_flows, &key);
 	return 0;
 }
 

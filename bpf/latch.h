@@ -16,18 +16,6 @@
 #include "peer.h"
 #include "verdict.h"
 
-/* For a packet that this host sends or decrypted: the secured flow's entry, unless it ends here. */
-static __always_inline struct nd_flow *nd_latch(const struct nd_packet *p, const struct nd_policy *policy)
-{
-	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
-
-	if (flow && (nd_flow_is_over(p, policy, flow) || nd_flow_restarts(p, flow))) {
-		bpf_map_delete_elem(&nd_secured, &p->key);
-		return NULL;
-	}
-	return flow;
-}
-
 static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,
 				  const struct nd_state *state, const struct nd_policy *policy)
 {

@@ -416,14 +416,16 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 	return nd_in_clear(skb, p, policy, flow);
 }
 
-/* Clear packets of secured flows; negative: the packet is none. */
+/* A clear packet whose 5-tuple is secured. ND_LATCH_NONE: it no longer is, for its time is over. */
 static __noinline int nd_in_latched(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy)
 {
 	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
 
-	if (!flow || nd_flow_is_over(p, policy, flow))
-		return ND_LATCH_NONE;
-	return nd_latch_in(skb, p, flow, policy);
+	if (flow && !nd_flow_is_over(p, policy, flow))
+		return nd_latch_in(skb, p, flow, policy);
+	bpf_map_delete_elem(&nd_secured, &p->key);
+	p->latched = 0;
+	return ND_LATCH_NONE;
 }
 
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy)
@@ -500,7 +502,6 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 		if (verdict != ND_LATCH_NONE)
 			return verdict;
-		p->latched = 0;
 	}
 	return nd_data(skb, p, policy, nd_in_decide(skb, p, policy));
 }
