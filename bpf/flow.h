@@ -75,27 +75,51 @@ static __always_inline struct nd_flow *nd_latch(const struct nd_packet *p, const
 	return flow;
 }
 
+/* A new entry while it is written: 6.1 counts 512 bytes of stack for a whole chain of calls. Programs of one CPU
+ * that make entries run one after the other. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nd_flow);
+} nd_fresh SEC(".maps");
+
+static __always_inline struct nd_flow *nd_fresh_flow(const struct nd_packet *p, __u32 generation, __u32 context,
+						     __u32 flags)
+{
+	__u32 zero = 0;
+	struct nd_flow *fresh = bpf_map_lookup_elem(&nd_fresh, &zero);
+
+	if (!fresh)
+		return NULL;
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	fresh->first_seen = p->now;
+	fresh->last_seen = p->now;
+	fresh->generation = generation;
+	fresh->context = context;
+	fresh->flags = flags;
+	fresh->direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
+	return fresh;
+}
+
 /* Makes an entry for a clear flow. NOEXIST: two CPUs with the first packets of one flow must end up with one
  * entry. An LRU map can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
  * once more before the packet is given up. Not static: see nd_ipv6_extensions. */
 __noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32 context, __u32 flags)
 {
 	struct nd_stats *stats = nd_stats_get();
-	struct nd_flow fresh = {};
 	struct nd_flow_key key; /* 6.1 takes no argument's memory as a map's key */
+	struct nd_flow *fresh;
 	long failed = 0;
 
 	if (!p)
 		return -1;
 	key = p->key;
-	fresh.first_seen = p->now;
-	fresh.last_seen = p->now;
-	fresh.generation = generation;
-	fresh.context = context;
-	fresh.flags = flags;
-	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
+	fresh = nd_fresh_flow(p, generation, context, flags);
+	if (!fresh)
+		return -1;
 	for (int i = 0; i < 3; i++) {
-		failed = bpf_map_update_elem(&nd_flows, &key, &fresh, BPF_NOEXIST);
+		failed = bpf_map_update_elem(&nd_flows, &key, fresh, BPF_NOEXIST);
 		if (!failed && stats)
 			stats->flows_created++;
 		if (!failed || failed == -17 /* EEXIST */)
@@ -111,34 +135,33 @@ __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __
 {
 	struct nd_stats *stats = nd_stats_get();
 	struct nd_state *state = nd_state_get();
-	struct nd_flow fresh = {};
 	struct nd_flow_key key;
-	struct nd_flow *clear;
+	struct nd_flow *clear, *fresh;
 	bool upgrade = false;
 	long failed;
 
 	if (!p || !stats || !state)
 		return -1;
 	key = p->key;
-	fresh.first_seen = p->now;
-	fresh.generation = generation;
-	fresh.direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
+	fresh = nd_fresh_flow(p, generation, context, 0);
+	if (!fresh)
+		return -1;
 	clear = bpf_map_lookup_elem(&nd_flows, &key);
 	if (clear && !nd_flow_restarts(p, clear)) {
-		fresh = *clear;
-		upgrade = fresh.packets[ND_TRAFFIC_OUT_CLEAR] || fresh.packets[ND_TRAFFIC_IN_CLEAR];
+		*fresh = *clear;
+		upgrade = fresh->packets[ND_TRAFFIC_OUT_CLEAR] || fresh->packets[ND_TRAFFIC_IN_CLEAR];
 		/* Clear packets may have forged them. */
-		fresh.flags &= ~(ND_FLOW_FIN_IN | ND_FLOW_FIN_OUT | ND_FLOW_RESET);
+		fresh->flags &= ~(ND_FLOW_FIN_IN | ND_FLOW_FIN_OUT | ND_FLOW_RESET);
 	}
-	fresh.last_seen = p->now;
-	fresh.secured_at = p->now;
-	fresh.protected_rx_at = 0;
-	fresh.context = context;
-	fresh.flags |= ND_FLOW_SECURE;
+	fresh->last_seen = p->now;
+	fresh->secured_at = p->now;
+	fresh->protected_rx_at = 0;
+	fresh->context = context;
+	fresh->flags |= ND_FLOW_SECURE;
 	/* A cached verdict was "clear". */
-	fresh.epoch = p->epoch - 1;
-	fresh.epoch_in = p->epoch - 1;
-	failed = bpf_map_update_elem(&nd_secured, &key, &fresh, BPF_NOEXIST);
+	fresh->epoch = p->epoch - 1;
+	fresh->epoch_in = p->epoch - 1;
+	failed = bpf_map_update_elem(&nd_secured, &key, fresh, BPF_NOEXIST);
 	if (failed == -17 /* EEXIST */)
 		return 0;
 	if (failed) {

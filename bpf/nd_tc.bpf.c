@@ -84,7 +84,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 		}
 		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 	}
-	if (!p->quiet && !nd_link_local(p)) {
+	if (!(p->notes & ND_NOTE_QUIET) && !nd_link_local(p)) {
 		asked = nd_peer_ask(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
 		if (!asked && fresh) {
 			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
@@ -94,7 +94,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 		}
 	}
 	if (flow) {
-		if (asked || (fresh && !p->quiet))
+		if (asked || (fresh && !(p->notes & ND_NOTE_QUIET)))
 			__sync_fetch_and_or(&flow->flags, ND_FLOW_TRIGGER);
 		if (flow->direction == ND_FLOW_INBOUND &&
 		    (p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == (ND_TCP_SYN | ND_TCP_ACK))
@@ -188,8 +188,9 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 	/* While the negative cache stands there is nothing to ask, and no ESP to make room for: the
 	 * rare flow that outlives it and is upgraded then pays with fragmented ESP. Rewriting the
 	 * MSS would cost every connection to a plain host a copy of its headers. */
-	p->quiet = peer && peer->state == ND_PEER_CLEAR && p->now < peer->clear_until;
-	if (!p->quiet)
+	if (peer && peer->state == ND_PEER_CLEAR && p->now < peer->clear_until)
+		p->notes |= ND_NOTE_QUIET;
+	else
 		nd_clamp_syn(skb, p, policy, state);
 	return nd_out_clear(skb, p, policy, flow, &key);
 }

@@ -57,13 +57,11 @@ struct nd_packet {
 	__u8 icmp_code;
 	__u8 fragment;     /* 0, ND_FRAGMENT_FIRST or ND_FRAGMENT_LATER */
 	__u8 outbound;
-	__u8 quiet;        /* the peer's state asks for no event */
+	__u8 latched;      /* its 5-tuple is secured */
 	__u8 quoted;       /* key is the one that this ICMP error quotes */
 	__u8 flags;        /* ND_FLAG_... */
 	__u8 notes;        /* ND_NOTE_... */
 	__u16 machine;     /* nd_protection.machine; set where filters ask for it */
-	__u8 latched;      /* its 5-tuple is secured */
-	__u8 zero[3];
 };
 
 /* A program was asked, or payload decided: the next packet is asked anew. */
@@ -74,6 +72,8 @@ struct nd_packet {
 #define ND_NOTE_EXEMPT 0x4u
 /* There was no reason to pass it unasked. */
 #define ND_NOTE_OURS 0x8u
+/* The peer's state asks for no event. */
+#define ND_NOTE_QUIET 0x10u
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 

@@ -14,9 +14,14 @@ public struct CompiledPolicy: Hashable, Sendable {
     public var idle: Span
     public var tcpIdle: Span
     public var askAgain: Span
+    /// Life of a secured flow of other protocols than TCP after its last packet.
+    public var securedIdle = Self.defaultSecuredIdle
+    /// Where ICMP is exempt, errors about secured connections are too.
+    public var exemptsICMPErrors = false
 
     /// Non-TCP flows live 60 s ([MS-AIPS] §3.10.5.2).
     public static let defaultIdle = Span.seconds(60)
+    public static let defaultSecuredIdle = Span.seconds(600)
     /// Five days, as the kernel's own connection tracking keeps an established connection.
     public static let defaultTCPIdle = Span.seconds(5 * 24 * 3600)
     public static let defaultAskAgain = Span.seconds(10)
@@ -105,6 +110,7 @@ extension Policy {
         policy.overheadV4 = overhead
         policy.overheadV6 = overhead
         policy.grace = discovery.clearGrace
+        policy.exemptsICMPErrors = exemptsICMPErrors
         return policy
     }
 

@@ -16,7 +16,7 @@ extension CompiledPolicy {
         var policy = nd_policy()
         policy.abi = ND_ABI_VERSION
         policy.generation = generation
-        policy.flags = exemptsIKE.reduce(0) { $0 | $1.ikeExempt }
+        policy.flags = exemptsIKE.reduce(exemptsICMPErrors ? ND_POLICY_ICMP_ERRORS_EXEMPT : 0) { $0 | $1.ikeExempt }
         policy.banks = UInt32(clamping: arena.image.banks)
         policy.ike_port = ikePort
         policy.natt_port = natTraversalPort
@@ -25,6 +25,7 @@ extension CompiledPolicy {
         policy.grace_ns = grace.nanoseconds
         policy.idle_ns = idle.nanoseconds
         policy.tcp_idle_ns = tcpIdle.nanoseconds
+        policy.secured_idle_ns = securedIdle.nanoseconds
         policy.reask_ns = askAgain.nanoseconds
         withUnsafeMutableBytes(of: &policy.tables) { target in
             tables.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0.prefix(target.count))) }
@@ -43,6 +44,8 @@ extension CompiledPolicy {
             overheadV6: policy.overhead_v6, grace: Span(nanoseconds: policy.grace_ns),
             idle: Span(nanoseconds: policy.idle_ns), tcpIdle: Span(nanoseconds: policy.tcp_idle_ns),
             askAgain: Span(nanoseconds: policy.reask_ns))
+        securedIdle = Span(nanoseconds: policy.secured_idle_ns)
+        exemptsICMPErrors = policy.flags & ND_POLICY_ICMP_ERRORS_EXEMPT != 0
     }
 }
 

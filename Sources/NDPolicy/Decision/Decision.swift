@@ -20,6 +20,11 @@ public struct DropReason: Hashable, Sendable, CustomStringConvertible {
     public static let wrongAddress = DropReason(ND_DROP_WRONG_ADDRESS)
     public static let calloutHeader = DropReason(ND_DROP_CALLOUT_HEADER)
     public static let policyChanged = DropReason(ND_DROP_POLICY_CHANGED)
+    public static let malformed = DropReason(ND_DROP_MALFORMED)
+    public static let badSource = DropReason(ND_DROP_BAD_SOURCE)
+    public static let icmpError = DropReason(ND_DROP_ICMP_ERROR)
+    public static let securedFull = DropReason(ND_DROP_SECURED_FULL)
+    public static let redirectFailed = DropReason(ND_DROP_REDIRECT_FAILED)
 
     public var description: String { nd_drop_label(rawValue).map { String(cString: $0) } ?? "?" }
 }
@@ -27,6 +32,8 @@ public struct DropReason: Hashable, Sendable, CustomStringConvertible {
 /// enum nd_pass_kind
 public enum PassKind: UInt32, Hashable, Sendable, CaseIterable {
     case outClear, outProtected, outExempt, inClear, inProtected, inExempt
+    case outNotUnicast, outForwarded, outUnaddressed, outIPsec, outIKE, outFragment
+    case inNotUnicast, inForwarded, inIPsec, inIKE, inFragment, inGrace, inPathMTU
 
     public var label: String { nd_pass_label(rawValue).map { String(cString: $0) } ?? "?" }
 }
@@ -44,6 +51,8 @@ public struct Decision: Hashable, Sendable {
         case pass(PassKind)
         /// Into nd0: it leaves as ESP or not at all.
         case redirect
+        /// Lost as if on the wire: it waits for its SA, and to its sender it was sent.
+        case wait(DropReason)
         case drop(DropReason)
     }
 
@@ -62,7 +71,9 @@ public struct Decision: Hashable, Sendable {
         case knownClearFlow = "known clear flow"
         case clearOnSecured = "clear on secured"
         case grace = "clear on secured, in flight at the upgrade"
-        case notPersistent = "clear on secured, and no filter asks that it stays secure"
+        case pathMTU = "tells the path MTU of a secured flow"
+        case icmpError = "clear ICMP error about a secured flow"
+        case badSource = "a source that no packet may have"
         case newInboundRefused = "new clear inbound flow, protection required"
         case newInboundClear = "new clear inbound flow"
         case decrypted = "decrypted"

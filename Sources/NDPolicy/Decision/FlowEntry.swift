@@ -16,6 +16,8 @@ public struct FlowEntry: Hashable, Sendable {
         public static let reset = Flags(rawValue: ND_FLOW_RESET)
         public static let trigger = Flags(rawValue: ND_FLOW_TRIGGER)
         public static let clearReply = Flags(rawValue: ND_FLOW_CLEAR_REPLY)
+        public static let answer = Flags(rawValue: ND_FLOW_ANSWER)
+        public static let accepted = Flags(rawValue: ND_FLOW_ACCEPTED)
     }
 
     public var direction: Direction
@@ -54,10 +56,13 @@ public struct FlowEntry: Hashable, Sendable {
     /// Nothing, where the entry's life is over: idle too long, or a new connection opens on the
     /// 5-tuple of an ended one.
     func alive(for packet: Packet, _ policy: CompiledPolicy, _ now: Instant) -> FlowEntry? {
-        let isTCP = packet.key.proto == IPProtocol.tcp
-        if now > lastSeen.advanced(by: isTCP ? policy.tcpIdle : policy.idle) { return nil }
-        if isTCP, packet.opensConnection, hasEnded { return nil }
-        return self
+        isOver(packet, policy, now) || (packet.opensConnection && hasEnded) ? nil : self
+    }
+
+    /// No packet of it came for the time that its kind is remembered.
+    func isOver(_ packet: Packet, _ policy: CompiledPolicy, _ now: Instant) -> Bool {
+        let idle = packet.key.proto == IPProtocol.tcp ? policy.tcpIdle : isSecure ? policy.securedIdle : policy.idle
+        return now > lastSeen.advanced(by: idle)
     }
 
     mutating func note(_ packet: Packet, outbound: Bool) {
@@ -66,10 +71,14 @@ public struct FlowEntry: Hashable, Sendable {
         if packet.tcpFlags.contains(.rst) { flags.insert(.reset) }
     }
 
-    mutating func secure(_ now: Instant) {
+    /// A clear flow becomes a secured one. Clear packets may have forged what ended it.
+    mutating func secure(context: UInt32, _ now: Instant) {
         guard !isSecure else { return }
+        flags.subtract([.finIn, .finOut, .reset])
         flags.insert(.secure)
         securedAt = now
+        protectedReceivedAt = nil
+        self.context = context
     }
 }
 

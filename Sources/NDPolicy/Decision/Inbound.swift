@@ -2,57 +2,71 @@ import NDCore
 
 extension DecisionTables {
     /// TC ingress of a protected interface: what arrives in clear.
+    ///
+    /// The latch is asked first: a clear packet of a secured flow is dropped, but for the grace time of an
+    /// upgrade, and changes nothing of it.
     public static func inbound(
         _ arrived: Packet, flow found: FlowEntry?, peer: PeerEntry?, policy: CompiledPolicy, now: Instant
     ) -> Decision {
-        if isNotOurs(arrived, policy) {
-            return Decision(.pass(.inExempt), .notOurs, flow: found, peer: peer)
+        guard arrived.isIP else { return Decision(.pass(.inClear), .notOurs, flow: found, peer: peer) }
+        var standing = found
+        if let flow = found, flow.isSecure, arrived.quoted == nil {
+            guard flow.isOver(arrived, policy, now) else { return latched(arrived, flow, peer, policy, now) }
+            standing = nil
+        }
+        switch reasonInbound(arrived, policy) {
+        case .pass(let kind): return Decision(.pass(kind), .notOurs, flow: standing, peer: peer)
+        case .badSource: return Decision(.drop(.badSource), .badSource, flow: standing, peer: peer)
+        case .ours: break
         }
         let action = policy.decide(.inboundTransport, arrived)?.action
-        if action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
-        if action == .permit, arrived.isICMP {
+        if action == .block { return Decision(.drop(.blocked), .blocked, flow: standing, peer: peer) }
+        let isExempt = action == .permit && arrived.isICMP
+        if arrived.quoted != nil, let flow = found, flow.isSecure, !(isExempt && policy.exemptsICMPErrors) {
+            guard flow.isOver(arrived.following(), policy, now) else { return latched(arrived, flow, peer, policy, now) }
+            standing = nil
+        }
+        if isExempt {
             // It leaves no flow, so each is a new one. An error belongs to what it quotes; WFP shows it to no ALE layer.
             if !arrived.isICMPError, let refused = refusal(policy.decide(.aleAuthRecvAccept, arrived)) {
-                return Decision(.drop(refused.reason), refused.row, flow: found, peer: peer)
+                return Decision(.drop(refused.reason), refused.row, flow: standing, peer: peer)
             }
-            return Decision(.pass(.inExempt), .permitted, flow: found, peer: peer)
+            return Decision(.pass(.inExempt), .permitted, flow: standing, peer: peer)
         }
         let packet = arrived.following()
-        let flow = found?.alive(for: packet, policy, now)
+        standing = standing?.alive(for: packet, policy, now)
+        // A unicast answer to a clear broadcast lets nothing in.
+        let flow = standing?.flags.contains(.answer) == true ? nil : standing
         let accept = flow == nil ? policy.decide(.aleAuthRecvAccept, packet) : nil
-        if let refused = refusal(accept) { return Decision(.drop(refused.reason), refused.row, flow: nil, peer: peer) }
-        if action == .permit, !(flow?.isSecure ?? false) {
-            var kept = flow ?? FlowEntry(direction: .inbound, firstSeen: now)
+        if let refused = refusal(accept) { return Decision(.drop(refused.reason), refused.row, flow: standing, peer: peer) }
+        if action == .permit {
+            // A stranger's packet makes no entry.
+            guard var kept = flow else { return Decision(.pass(.inExempt), .permitted, flow: standing, peer: peer) }
             kept.flags.insert(.exempt)
             return accepted(.permitted, packet, kept, peer, now)
         }
-        // Where no filter of the layer has a say nothing asks that connections stay secure. A permit does
-        // not unlatch: it exempts what isn't protected.
-        let persists = action != nil
-        guard var flow else {
-            if persists, mayBeSecure(packet, peer, policy, now) {
-                return Decision(.drop(.clearOnSecured), .maybeSecure, flow: nil, peer: peer)
-            }
-            let flow = FlowEntry(direction: .inbound, firstSeen: now, context: accept?.context ?? 0)
-            return accepted(.newInboundClear, packet, flow, peer, now)
+        if let flow { return accepted(.knownClearFlow, packet, flow, peer, now) }
+        if action != nil, mayBeSecure(packet, peer, policy, now) {
+            return Decision(.drop(.clearOnSecured), .maybeSecure, flow: standing, peer: peer)
         }
-        guard flow.isSecure else { return accepted(.knownClearFlow, packet, flow, peer, now) }
-        let grace = isInGrace(flow, peer, policy, now)
-        guard grace || !persists else {
-            return Decision(.drop(.clearOnSecured), .clearOnSecured, flow: flow, peer: peer)
-        }
-        flow.note(packet, outbound: false)
-        return Decision(.pass(.inClear), grace ? .grace : .notPersistent, flow: flow, peer: peer)
+        var made = standing ?? FlowEntry(direction: .inbound, firstSeen: now, context: accept?.context ?? 0)
+        made.flags.remove(.answer)
+        return accepted(.newInboundClear, packet, made, peer, now)
     }
 
-    /// Packets that were on the way when the flow was upgraded, and nothing else.
-    private static func isInGrace(
-        _ flow: FlowEntry, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
-    ) -> Bool {
-        guard flow.protectedReceivedAt == nil, let upgraded = flow.securedAt,
-            now <= upgraded.advanced(by: policy.grace), let peerSecured = peer?.securedAt
-        else { return false }
-        return flow.firstSeen < peerSecured
+    /// Row 0: a clear packet of a secured flow. Packets that were on the way when it was upgraded pass.
+    private static func latched(
+        _ arrived: Packet, _ flow: FlowEntry, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
+    ) -> Decision {
+        if arrived.quoted != nil {
+            guard arrived.tellsPathMTU else { return Decision(.drop(.icmpError), .icmpError, flow: flow, peer: peer) }
+            return Decision(.pass(.inPathMTU), .pathMTU, flow: flow, peer: peer)
+        }
+        let securedAt = flow.securedAt ?? Instant(nanoseconds: 0)
+        guard flow.firstSeen < securedAt, flow.protectedReceivedAt == nil, now <= securedAt.advanced(by: policy.grace) else {
+            return Decision(.drop(.clearOnSecured), .clearOnSecured, flow: flow, peer: peer)
+        }
+        return Decision(.pass(.inGrace), .grace, flow: flow, peer: peer)
     }
 
     private static func accepted(
@@ -98,14 +112,17 @@ extension DecisionTables {
             return Decision(.pass(.inProtected), .permitted, flow: found, peer: peer)
         }
         var kept: FlowEntry
+        var context: UInt32
         if let flow = found?.alive(for: packet, policy, now) {
             kept = flow
+            context = flow.context
         } else {
             let rule = policy.decide(.aleAuthRecvAccept, packet, flags: .isIPsecSecured)
             if rule?.action == .block { return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer) }
-            kept = FlowEntry(direction: .inbound, firstSeen: now, context: rule?.context ?? 0)
+            context = rule?.context ?? 0
+            kept = FlowEntry(direction: .inbound, firstSeen: now, context: context)
         }
-        kept.secure(now)
+        kept.secure(context: context, now)
         kept.protectedReceivedAt = kept.protectedReceivedAt ?? now
         kept.note(packet, outbound: false)
         kept.lastSeen = now

@@ -2,47 +2,65 @@ import NDCore
 
 extension DecisionTables {
     /// TC egress of a protected interface.
+    ///
+    /// The latch is asked first: a packet of a secured flow goes into nd0 or waits, and nothing but a block
+    /// changes that.
     public static func outbound(
         _ arrived: Packet, flow found: FlowEntry?, peer: PeerEntry?, policy: CompiledPolicy, now: Instant
     ) -> Decision {
-        if isNotOurs(arrived, policy) {
-            return Decision(.pass(.outExempt), .notOurs, flow: found, peer: peer)
+        guard arrived.isIP else { return Decision(.pass(.outClear), .notOurs, flow: found, peer: peer) }
+        var isLatched = false
+        var standing = found
+        if let flow = found, flow.isSecure, arrived.quoted == nil {
+            isLatched = flow.alive(for: arrived, policy, now) != nil
+            if !isLatched { standing = nil }
         }
-        guard let rule = policy.decide(.outboundTransport, arrived) else {
-            return Decision(.pass(.outExempt), .noFilter, flow: found, peer: peer)
+        if !isLatched, let reason = reasonOutbound(arrived, policy) {
+            return Decision(.pass(reason), .notOurs, flow: standing, peer: peer)
         }
-        if rule.action == .block { return Decision(.drop(.blocked), .blocked, flow: found, peer: peer) }
-        if rule.action == .permit, arrived.isICMP {
-            return Decision(.pass(.outExempt), .permitted, flow: found, peer: peer)
+        let rule = policy.decide(.outboundTransport, arrived)
+        if rule?.action == .block { return Decision(.drop(.blocked), .blocked, flow: standing, peer: peer) }
+        let isPermitted = rule == nil || rule?.action == .permit
+        // An error about a secured connection quotes its plaintext.
+        if arrived.quoted != nil, found?.isSecure == true, !(isPermitted && policy.exemptsICMPErrors) { isLatched = true }
+        if !isLatched, rule == nil || (isPermitted && arrived.isICMP) {
+            return Decision(.pass(.outExempt), rule == nil ? .noFilter : .permitted, flow: standing, peer: peer)
         }
         let packet = arrived.following()
-        let flow = found?.alive(for: packet, policy, now)
+        let flow = isLatched ? found : standing?.alive(for: packet, policy, now)
         if flow == nil, policy.decide(.aleAuthConnect, packet)?.action == .block {
             return Decision(.drop(.blocked), .blocked, flow: nil, peer: peer)
         }
         // A filter that comes to permit a flow does not unlatch it: the latch ends with the flow.
-        if rule.action == .permit, !(flow?.isSecure ?? false) {
-            var kept = flow ?? FlowEntry(direction: .outbound, firstSeen: now)
-            kept.flags.insert(.exempt)
-            kept.note(packet, outbound: true)
-            kept.lastSeen = now
-            return Decision(.pass(.outExempt), .permitted, flow: kept, peer: peer)
-        }
+        if isPermitted, !isLatched { return permitted(packet, flow, peer, now) }
+        let context = isPermitted ? flow?.context ?? 0 : rule?.context ?? 0
         if peer?.state == .secured {
-            var kept = flow ?? FlowEntry(direction: .outbound, firstSeen: now, context: rule.context)
-            kept.secure(now)
+            var kept = flow ?? FlowEntry(direction: .outbound, firstSeen: now)
+            kept.secure(context: context, now)
             kept.note(packet, outbound: true)
             kept.lastSeen = now
             return Decision(.redirect, .peerSecured, flow: kept, peer: peer)
         }
-        if let flow {
-            if flow.isSecure { return latched(.flowSecure, packet, flow, peer, policy, now) }
-        } else if mayBeSecure(packet, peer, policy, now) {
-            return latched(.maybeSecure, packet, nil, peer, policy, now)
+        if isLatched { return waits(.flowSecure, packet, flow, peer, policy, now) }
+        if !trusts(flow, packet, peer), mayBeSecure(packet, peer, policy, now) {
+            return waits(.maybeSecure, packet, flow, peer, policy, now)
         }
         let mayAnswerESP = flow == nil && peer?.isAnswering ?? false && !packet.opensConnection
-        if rule.action == .requireOutbound || mayAnswerESP { return held(packet, flow, peer, policy, now) }
-        return clear(packet, flow, peer, rule.context, policy, now)
+        if rule?.action == .requireOutbound || mayAnswerESP { return held(packet, flow, peer, policy, now) }
+        return clear(packet, flow, peer, context, policy, now)
+    }
+
+    /// What may answer a stranger's packet makes no entry.
+    private static func permitted(_ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?, _ now: Instant) -> Decision {
+        let answers = packet.tcpFlags.contains(.rst) || packet.tcpFlags.isSuperset(of: [.syn, .ack])
+        guard flow != nil || packet.key.proto != IPProtocol.tcp || !answers else {
+            return Decision(.pass(.outExempt), .permitted, flow: nil, peer: peer)
+        }
+        var kept = flow ?? FlowEntry(direction: .outbound, firstSeen: now)
+        kept.flags.insert(.exempt)
+        kept.note(packet, outbound: true)
+        kept.lastSeen = now
+        return Decision(.pass(.outExempt), .permitted, flow: kept, peer: peer)
     }
 
     /// Rows 6 and 7.
@@ -51,6 +69,7 @@ extension DecisionTables {
         _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
         var kept = flow ?? FlowEntry(direction: .outbound, firstSeen: now, context: context)
+        if kept.direction == .inbound, packet.tcpFlags.isSuperset(of: [.syn, .ack]) { kept.flags.insert(.accepted) }
         kept.note(packet, outbound: true)
         kept.lastSeen = now
         let next = asked(packet, peer, policy, now)
@@ -65,19 +84,24 @@ extension DecisionTables {
             .pass(.outClear), .clear, flow: kept, peer: peer, event: flow == nil && negotiating ? .stash : nil)
     }
 
-    /// Rows 4 and 5.
-    private static func latched(
+    /// Rows 4 and 5. The packet keeps a secured flow's entry alive, and is offered to the store.
+    private static func waits(
         _ row: Decision.Row, _ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?,
         _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
         var kept = flow
-        kept?.note(packet, outbound: true)
+        let isSecure = flow?.isSecure ?? false
+        if isSecure {
+            kept?.note(packet, outbound: true)
+            kept?.lastSeen = now
+        }
         if let next = asked(packet, peer, policy, now) {
-            return Decision(.drop(.latched), row, flow: kept, peer: next, event: .latched)
+            return Decision(.wait(.latched), row, flow: kept, peer: next, event: .latched)
         }
         // What answers a peer that was secured before looks latched too.
-        let answers = peer?.state == .negotiating && peer?.isAnswering == true && !packet.key.remote.address.isLinkLocal
-        return Decision(.drop(.latched), row, flow: kept, peer: peer, event: answers ? .stash : nil)
+        let answers = peer?.state == .negotiating && peer?.isAnswering == true
+        let stores = (isSecure || answers) && !packet.key.remote.address.isLinkLocal
+        return Decision(.wait(.latched), row, flow: kept, peer: peer, event: stores ? .stash : nil)
     }
 
     /// Row 8, and what may answer a packet that came protected. No flow is made: it would let a clear
@@ -85,12 +109,10 @@ extension DecisionTables {
     private static func held(
         _ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
-        var kept = flow
-        kept?.note(packet, outbound: true)
         if let next = asked(packet, peer, policy, now) {
-            return Decision(.drop(.held), .held, flow: kept, peer: next, event: .negotiate)
+            return Decision(.wait(.held), .held, flow: flow, peer: next, event: .negotiate)
         }
         let negotiating = peer?.state == .negotiating && !packet.key.remote.address.isLinkLocal
-        return Decision(.drop(.held), .held, flow: kept, peer: peer, event: negotiating ? .stash : nil)
+        return Decision(.wait(.held), .held, flow: flow, peer: peer, event: negotiating ? .stash : nil)
     }
 }

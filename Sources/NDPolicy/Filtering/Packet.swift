@@ -25,6 +25,10 @@ public struct Packet: Hashable, Sendable {
     public var localAddress: LocalAddress
     /// The remote address is a directed broadcast address of one of this host's networks.
     public var remoteIsBroadcast: Bool
+    /// The remote address is one of this host's own.
+    public var remoteIsOwn = false
+    /// The socket behind an IKE port is the daemon's, or there is none.
+    public var isOfDaemon = true
     public var tcpFlags: TCPFlags
     /// 0 for anything but ICMP.
     public var icmpType: UInt8
@@ -71,6 +75,11 @@ public struct Packet: Hashable, Sendable {
         case IPProtocol.icmpv6 where family == .v6: icmpType < 128
         default: false
         }
+    }
+
+    /// Of its path it says the MTU: nothing that ends a connection.
+    public var tellsPathMTU: Bool {
+        family == .v4 ? icmpType == 3 && icmpCode == 4 : icmpType == 2
     }
 
     /// A TCP SYN without ACK; other protocols have no sign of it.

@@ -56,6 +56,7 @@ struct PolicyReader {
         policy.interfaces = top.interfaceNames("interfaces")
         policy.exemptions = (top.list("exempt", of: "exemptions") ?? []).compactMap(exemption)
         policy.exemptsICMP = top.choice("icmp", default: Treatment.exempt) == .exempt
+        policy.exemptsICMPErrors = top.choice("icmp-errors", default: Treatment.protect) == .exempt
         policy.exemptsDHCP = top.choice("dhcp", default: policy.scenario == .secure ? Treatment.exempt : .protect) == .exempt
         policy.keying = keying(top)
         if policy.scenario == nil {

@@ -14,6 +14,8 @@ public struct Policy: Hashable, Sendable {
     public var exemptsICMP: Bool
     /// Without a word of the operator only where clear packets would not pass anyway.
     public var exemptsDHCP: Bool
+    /// Errors about secured connections are exempt as all ICMP is: the strict reading of WFP.
+    public var exemptsICMPErrors = false
     public var keying: Keying
     public var preSharedKeys: [PreSharedKeyReference]
     public var discovery: Discovery
