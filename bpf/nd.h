@@ -44,7 +44,7 @@
 	X(CALLOUT_HEADER, "callout_header", "a callout changed the packet and did not rebuild its header") \
 	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
 	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
-	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection, other than of its path MTU") \
+	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection") \
 	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full")
 
 /* Why a packet was not dropped. Each reason to pass has its own counter. */
@@ -66,8 +66,7 @@
 	X(IN_IPSEC, "in_ipsec", "inbound ESP or AH") \
 	X(IN_IKE, "in_ike", "inbound datagram for the daemon's IKE sockets, ESP in UDP among them") \
 	X(IN_FRAGMENT, "in_fragment", "inbound later fragment, which delivers nothing without its first one") \
-	X(IN_GRACE, "in_grace", "clear inbound packet of a secured flow that was in flight when the flow was upgraded") \
-	X(IN_PATH_MTU, "in_path_mtu", "clear ICMP error that tells the path MTU of a secured flow")
+	X(IN_GRACE, "in_grace", "clear inbound packet of a secured flow that was in flight when the flow was upgraded")
 
 #define ND_FLOW_TRAFFIC(X) \
 	X(OUT_CLEAR, "out_clear", "") \
@@ -88,7 +87,8 @@
 	X(CLEAR_REPLY, "clear_reply", "the peer answered the triggering flow in clear") \
 	X(LATCHED, "latched", "a latched flow wants its peer back") \
 	X(DROP, "drop", "a packet was dropped (sampled)") \
-	X(DISCARD, "discard", "dropped at STREAM, DATAGRAM_DATA or IPPACKET (every packet: the _DISCARD layers)")
+	X(DISCARD, "discard", "dropped at STREAM, DATAGRAM_DATA or IPPACKET (every packet: the _DISCARD layers)") \
+	X(WAIT, "wait", "a packet of a secured or held flow waits for its SA; carries it")
 
 /* WFP layers that BPF serves (FWPM_LAYER_..._V4/V6; the family is a condition). */
 #define ND_LAYERS(X) \

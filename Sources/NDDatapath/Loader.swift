@@ -183,7 +183,7 @@ public enum Loader {
         }
         defer { bpf_object__close(object) }
         for (name, entries) in [
-            ("nd_flows", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
+            ("nd_flows", options.flows), ("nd_secured", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
         ] {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__set_max_entries(map, entries) == 0
