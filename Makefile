@@ -92,7 +92,7 @@ interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the g
 
 # Kernels are fetched once, outside of the source: deploy/guest-kernel says where.
 guests:
-	@for series in 6.1 6.12; do deploy/guest-kernel $$series >/dev/null || exit 1; done
+	@for series in 6.1 6.12 newest; do deploy/guest-kernel $$series >/dev/null || exit 1; done
 
 bench: bench-deps build ## measure, beside wireguard-go, nftables and a bare BPF program (root)
 	$(BUILD)/ndbpf bench
