@@ -82,7 +82,7 @@ test: test-deps guest-deps bpf guests ## build and run every test, those in gues
 	$(SWIFT_TEST) --skip GuestTests
 	$(SWIFT_TEST) --filter GuestTests
 
-guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1 and 6.12 in QEMU (root)
+guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1, 6.12 and newest kernel in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --filter GuestTests
 
