@@ -298,6 +298,8 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 #define ND_ROW_BLOCKS 32
 #define ND_TABLE_FILTERS (ND_ROW_BLOCKS * ND_BLOCK_FILTERS)
 #define ND_REFERENCE_SHIFT 8
+/* A table of no more filters has them in place of the addresses of rows: 64 bits for each interval. */
+#define ND_SMALL_TABLE 64
 
 struct nd_row {
 	__u32 summary;
@@ -306,13 +308,14 @@ struct nd_row {
 
 #define ND_SEARCH_DEPTH 16  /* of 32-bit values; a start of 128 bits is four times as long: 15 */
 
-/* One field of a layer: 2^depth - 1 starts, sorted, cut its values into 2^depth intervals; rows has the
- * address of each interval's row. Fields of 8 bits have 256 rows and no starts. */
+/* One field of a layer: 2^depth - 1 starts, sorted, cut its values into 2^depth intervals; rows has the address of
+ * each interval's row (32 bits). Fields of 8 bits have 256 rows and no starts: their address is 0. */
 struct nd_field {
 	__u32 starts;
 	__u32 rows;
-	__u32 depth;
-	__u32 absent;  /* the row of a packet without the field */
+	__u16 depth;
+	__u16 number;  /* enum nd_field_number */
+	__u32 absent;  /* address of a packet's without the field: one more of rows */
 };
 
 /* The filters of one layer and family. */
@@ -320,7 +323,7 @@ struct nd_table {
 	__u32 filters; /* how many */
 	__u32 tested;  /* fields that a filter tests, by bits */
 	__u32 says;    /* address of an nd_filter for each, in the order they are asked */
-	__u32 zero;
+	__u32 fields_tested; /* how many: they come first */
 	struct nd_field fields[ND_FIELD_COUNT];
 };
 
