@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * One host: two CPUs that run the tables of docs DESIGN §3 for one 5-tuple, the peer record, the
+ * daemon, the sweeper, the clock. Everything else is free: the local stack sends what it likes, the
+ * network delivers clear packets of any kind at any time (so do attackers: nothing tells them
+ * apart), and decrypted ones whenever an inbound SA is installed. What holds here holds whatever
+ * the peer, the network and an attacker do; docs/model.md tells what that leaves out.
+ *
+ * The promise. Once a packet of the 5-tuple was protected (went into nd0, or was taken decrypted)
+ * none that comes later leaves in clear and none is taken in clear, until the connection ended
+ * (FIN of both or RST, sent by this host or authenticated) and this host or, authenticated, the
+ * peer opened it anew; or until no packet of either side was seen for MEMORY. Inbound grace: where
+ * a clear connection older than the peer's present protection was upgraded, clear packets pass
+ * until GRACE is over or the first protected one came. "Later" means: the packet's look at
+ * nd_secured began after the other's verdict; a packet that makes a clear flow counts from there.
+ * And no stop without cause: outbound nothing waits unless the peer once was protected; a secured
+ * flow whose peer is secured again goes on.
+ *
+ * Steps. A label in a packet's walk is one atomic step, as is one map operation or one section
+ * under an entry's lock; between two of them anything may happen. A packet takes no time: the clock
+ * ticks between packets. An entry that is removed while a packet holds a pointer to it is dead to
+ * that packet (holds[]).
+ *
+ * Always holds, and is asserted: promise_out, promise_in, no_stop, goes_on, nd0_has_sa.
+ *
+ * -DPROTO=TCP|UDP, -DROLE=SECURE|BOUNDARY; BROKEN_... are faults that must be found.
+ */
+#define TCP 1
+#define UDP 2
+#define SECURE 1    /* ALE_AUTH_RECV_ACCEPT says INITIATE_SECURE */
+#define BOUNDARY 2  /* it does not */
+
+#ifndef PROTO
+#define PROTO TCP
+#endif
+#ifndef ROLE
+#define ROLE SECURE
+#endif
+
+/* Ticks; what counts is their order: grace 10 s < idle 60 s < memory of a flow < of a peer. Grace
+ * ends with the tick in which it began. */
+#ifndef IDLE
+#define IDLE 1
+#endif
+#ifndef MEMORY
+#define MEMORY 2
+#endif
+#ifndef PEER_MEMORY
+#define PEER_MEMORY 3
+#endif
+
+/* enum nd_peer_state */
+#define UNKNOWN 0
+#define NEGOTIATING 1
+#define SECURED 2
+#define LOST 3
+#define CLEAR 4
+
+/* What a packet is to the tables. */
+#define DATA 0
+#define SYN 1
+#define FIN 2
+#define RST 3
+
+/* ---- maps ---- */
+
+/* nd_secured: the entry of the 5-tuple */
+bool secured;          /* there is one */
+bool secured_dead;     /* it is about to be removed; set under its lock, never taken back */
+byte secured_age;      /* since last_seen */
+bool upgraded;         /* from a clear flow that is older than the peer's protection, GRACE not over */
+bool protected_rx;
+bool fin_out, fin_in, reset;
+#define ended (reset || (fin_out && fin_in))
+
+/* nd_flows: clear flows, LRU */
+bool flow;
+bool flow_older;       /* first_seen < peer.secured_at */
+
+/* nd_peers */
+byte peer = UNKNOWN;
+bool was_secured;      /* secured_until != 0 */
+bool still_secured;    /* secured_until == ~0 */
+byte until_age;        /* since secured_until */
+
+bool loaded = 1;       /* the programs are attached */
+
+/* ---- SAs, the daemon ---- */
+bool sa_in, sa_out;
+bool torn;             /* the outbound SA went by itself (hard expiry, an engine that died) */
+bool event;            /* in the ring; may be lost */
+bool running = 1;      /* the daemon */
+
+/* ---- CPUs ---- */
+bool busy[2], holds[2];
+#define idle (!busy[0] && !busy[1])
+
+/* ---- what an onlooker knows ---- */
+bool shield;           /* the promise holds for the 5-tuple */
+byte shield_age;
+bool o_fin_out, o_fin_in, o_reset;
+bool o_grace;          /* clear packets may still be in flight */
+bool o_clear, o_older; /* clear packets passed; and before the peer was secured */
+bool o_ipsec;          /* the peer was protected at some time */
+bool late[2];          /* the promise holds for the packet that the CPU has */
+#define o_ended (o_reset || (o_fin_out && o_fin_in))
+
+/* After an entry was made in nd_secured: the clear flow is over. Otherwise it would be one again, and
+ * excuse clear packets by its grace, when the other is forgotten. */
+inline take_over() { flow = 0; flow_older = 0 }
+
+inline remove_secured() {
+	secured = 0; secured_dead = 0; secured_age = 0; upgraded = 0; protected_rx = 0;
+	fin_out = 0; fin_in = 0; reset = 0;
+	holds[0] = 0; holds[1] = 0;
+}
+
+inline shield_over() {
+	shield = 0; shield_age = 0; o_fin_out = 0; o_fin_in = 0; o_reset = 0; o_grace = 0;
+	late[0] = 0; late[1] = 0
+}
+
+/* The onlooker sees a packet of the 5-tuple protected. */
+inline look_protected(out) {
+	if
+	:: kind == SYN && o_ended -> o_fin_out = 0; o_fin_in = 0; o_reset = 0
+	:: else
+	fi;
+	if
+	:: !shield && out -> o_grace = o_older
+	:: !out -> o_grace = 0
+	:: else
+	fi;
+	shield = 1; shield_age = 0; o_ipsec = 1;
+	o_clear = 0; o_older = 0;
+	look_flags(out)
+}
+
+inline look_flags(out) {
+	if
+	:: kind == FIN && out -> o_fin_out = 1
+	:: kind == FIN && !out -> o_fin_in = 1
+	:: kind == RST -> o_reset = 1
+	:: else
+	fi
+}
+
+/* Under the entry's lock: the packet belongs to it. */
+inline touch(out) {
+	if
+	:: kind == SYN && ended ->
+		fin_out = 0; fin_in = 0; reset = 0; protected_rx = 0; upgraded = 0
+	:: else
+	fi;
+	secured_age = 0;
+	if
+	:: !out -> protected_rx = 1; upgraded = 0
+	:: else
+	fi;
+	if
+	:: kind == FIN && out -> fin_out = 1
+	:: kind == FIN && !out -> fin_in = 1
+	:: kind == RST -> reset = 1
+	:: else
+	fi
+}
+
+#if PROTO == TCP
+#define opens (kind == SYN)
+#else
+#define opens (!still_secured && until_age > IDLE)
+#endif
+
+/* A claim by compare-and-swap, and its event; a negative cache or an interval may forbid it. */
+inline ask() {
+	if
+	:: peer != SECURED -> peer = NEGOTIATING; event = 1
+	:: peer != SECURED -> peer = NEGOTIATING /* the ring is full, or the event's reader dies */
+	:: skip
+	fi
+}
+
+inline choose() {
+#if PROTO == TCP
+	if
+	:: kind = DATA
+	:: kind = SYN
+	:: kind = FIN
+	:: kind = RST
+	fi
+#else
+	kind = DATA
+#endif
+}
+
+inline done() {
+	kind = 0; late[me] = 0; found = 0; known = 0; protected = 0;
+	holds[me] = 0; busy[me] = 0
+}
+
+proctype cpu(byte me) {
+	byte kind;
+	bool found, known, protected;
+
+end:	do
+	/* ---- not loaded: nobody looks ---- */
+	:: atomic { !loaded ->
+		choose();
+		if
+		:: kind == SYN && o_ended -> shield_over()
+		:: else
+		fi;
+		assert(!shield); /* promise_out */
+		done()
+	}
+
+	/* ---- outbound, TC egress ---- */
+	:: atomic { loaded ->
+		busy[me] = 1;
+		choose();
+		late[me] = shield && !(kind == SYN && o_ended);
+		found = secured; holds[me] = secured
+	};
+		if
+		:: found -> /* row 0 */
+			d_step { protected = peer == SECURED; assert(!protected || sa_out || torn) /* nd0_has_sa */ };
+			if
+			:: d_step { !holds[me] || secured_dead -> done() } /* waits: the entry goes this instant */
+			:: d_step { holds[me] && !secured_dead && kind == SYN && ended && !protected ->
+				secured_dead = 1; found = 0;
+				shield_over()
+			};
+				d_step { remove_secured() };
+				goto new_flow
+			:: d_step { holds[me] && !secured_dead && !(kind == SYN && ended && !protected) ->
+				touch(1);
+				if
+				:: protected -> look_protected(1)
+				:: !protected -> shield_age = 0; look_flags(1); assert(o_ipsec) /* no_stop */
+				fi
+			};
+				if
+				:: atomic { protected -> done() }
+				:: atomic { !protected -> ask(); done() } /* waits */
+				fi
+			fi
+		:: !found ->
+			if
+			:: atomic { assert(!late[me]); o_clear = 1; done() } /* row 1: a reason to pass */
+			:: d_step { known = flow };
+				d_step { protected = peer == SECURED; assert(!protected || sa_out || torn) /* nd0_has_sa */ };
+				if
+				:: atomic { protected -> /* row 2 */
+					if
+					:: !secured -> /* no room: waits */
+						skip
+					:: !secured ->
+						secured = 1; upgraded = flow && flow_older;
+						touch(1); look_protected(1)
+					:: secured && secured_dead -> skip
+					:: secured && !secured_dead -> touch(1); look_protected(1)
+					fi };
+					d_step { take_over(); done() }
+				:: atomic { !protected && !known && was_secured && !opens -> /* row 3 */
+					assert(o_ipsec); /* no_stop */
+					ask(); done()
+				}
+				:: d_step { !protected && (known || !was_secured || opens) -> skip }; /* row 4 */
+					if
+					:: known -> skip
+					:: !known ->
+new_flow:					atomic {
+							flow = 1; flow_older = 0; o_clear = 1;
+							if
+							:: kind == SYN && o_ended -> shield_over()
+							:: else
+							fi;
+							late[me] = shield
+						};
+						d_step { found = secured }
+					fi;
+					if
+					:: atomic { found -> take_over(); done() } /* waits; the next one finds it by row 0 */
+					:: atomic { !found -> assert(!late[me]) /* promise_out */; o_clear = 1; ask(); done() }
+					fi
+				fi
+			fi
+		fi
+
+	/* ---- inbound, decrypted ---- */
+	:: atomic { loaded && sa_in ->
+		busy[me] = 1;
+		choose();
+		found = secured; holds[me] = secured
+	};
+		atomic {
+			if
+			:: found && (!holds[me] || secured_dead) -> skip /* dropped */
+			:: found && holds[me] && !secured_dead -> touch(0); look_protected(0)
+			:: !found && !secured -> skip /* no room: dropped */
+			:: !found && !secured -> secured = 1; touch(0); look_protected(0)
+			:: !found && secured && secured_dead -> skip
+			:: !found && secured && !secured_dead -> touch(0); look_protected(0)
+			fi
+		};
+		d_step {
+			if
+			:: !found -> take_over()
+			:: else
+			fi;
+			done()
+		}
+
+	/* ---- inbound, in clear ---- */
+	:: atomic { loaded ->
+		busy[me] = 1;
+		choose();
+		late[me] = shield && !o_grace;
+		found = secured; known = upgraded && !protected_rx
+	};
+		if
+		:: atomic { found -> /* row 0 */
+			assert(!known || !late[me]); /* promise_in */
+			done()
+		}
+		:: atomic { !found -> assert(!late[me]); o_clear = 1; done() } /* row 1 */
+		:: d_step { !found -> known = flow };
+			if
+			:: atomic { known -> assert(!late[me]) /* promise_in */; o_clear = 1; done() } /* row 2 */
+			:: atomic { !known && ((was_secured && !opens) || ROLE == SECURE) -> done() } /* row 3 */
+			:: d_step { !known && !(was_secured && !opens) && ROLE == BOUNDARY -> skip };
+				d_step { flow = 1; flow_older = 0; o_clear = 1; late[me] = shield && !o_grace };
+				d_step { found = secured };
+				atomic {
+					assert(found || !late[me]); /* promise_in */
+					if
+					:: !found -> o_clear = 1
+					:: found -> take_over()
+					fi;
+					done()
+				}
+			fi
+		fi
+	od
+}
+
+/* The daemon's record is what it wrote last; it is one event loop, so one thing at a time. */
+inline set_lost() {
+	if
+	:: peer == SECURED || still_secured -> peer = LOST; still_secured = 0; until_age = 0
+	:: else
+	fi
+}
+
+proctype daemon() {
+end:	do
+	/* A negotiation, asked for by an event or by the peer. */
+	:: atomic { running && peer != SECURED && (event || !sa_in) -> event = 0; peer = NEGOTIATING; sa_in = 1 };
+		if
+		:: d_step { running && sa_in -> sa_out = 1; torn = 0 };
+			if
+			:: d_step { running && sa_out ->
+				peer = SECURED; was_secured = 1; still_secured = 1; until_age = 0;
+				flow_older = flow; o_older = o_clear; o_ipsec = 1
+			}
+			:: !running || !sa_out
+			fi
+		:: d_step { running -> sa_in = 0; peer = CLEAR }
+		:: !running
+		fi
+	/* It fails without an SA. */
+	:: d_step { running && event && peer != SECURED -> event = 0; peer = CLEAR; sa_in = 0; sa_out = 0 }
+	:: d_step { running && event && peer == SECURED -> event = 0 }
+	/* Expiry, a delete, the kernel took it. */
+	:: d_step { running && peer == SECURED -> set_lost() };
+		if
+		:: d_step { running -> sa_out = 0; sa_in = 0 }
+		:: !running
+		fi
+	/* Forgets. */
+	:: d_step { running && peer != SECURED && !still_secured && (!was_secured || until_age > PEER_MEMORY) ->
+		peer = UNKNOWN; was_secured = 0; until_age = 0 }
+	/* A new daemon adopts. */
+	:: d_step { !running -> running = 1; event = 0;
+		if
+		:: sa_in && sa_out && was_secured ->
+			peer = SECURED; still_secured = 1; flow_older = flow; o_older = o_clear
+		:: else ->
+			set_lost(); sa_in = 0; sa_out = 0;
+			if
+			:: was_secured -> peer = LOST
+			:: else -> peer = UNKNOWN
+			fi
+		fi }
+	od
+}
+
+/* Runs in the kernel, to its end: a daemon that dies leaves no entry half removed. */
+proctype sweeper() {
+end:	do
+	:: d_step { secured && !secured_dead && secured_age > MEMORY -> secured_dead = 1 };
+		d_step { remove_secured() }
+	od
+}
+
+proctype world() {
+end:	do
+	/* The clock. */
+	:: d_step { idle && !secured_dead ->
+		upgraded = 0; o_grace = 0;
+		if
+		:: secured && secured_age <= MEMORY -> secured_age++
+		:: else
+		fi;
+		if
+		:: was_secured && !still_secured && until_age <= PEER_MEMORY -> until_age++
+		:: else
+		fi;
+		if
+		:: shield && shield_age <= MEMORY -> shield_age++
+		:: else
+		fi;
+		if
+		:: shield && shield_age > MEMORY -> shield_over()
+		:: else
+		fi }
+	/* LRU. */
+	:: d_step { flow -> flow = 0; flow_older = 0 }
+	/* Hard expiry, somebody's `ip xfrm state flush`. */
+	:: d_step { sa_out -> sa_out = 0; sa_in = 0; torn = 1 }
+	/* The daemon dies, its engine with it or not. */
+	:: d_step { running -> running = 0; event = 0 }
+	:: d_step { running -> running = 0; event = 0; torn = torn || sa_out; sa_in = 0; sa_out = 0 }
+	/* unload, and a load later */
+	:: d_step { loaded && !running && idle && !sa_in && !sa_out && !secured ->
+		loaded = 0; flow = 0; flow_older = 0; peer = UNKNOWN; was_secured = 0; still_secured = 0; until_age = 0;
+		event = 0; torn = 0 }
+	:: d_step { !loaded -> loaded = 1 }
+	od
+}
+
+init {
+	atomic { run cpu(0); run cpu(1); run daemon(); run sweeper(); run world() }
+}
