@@ -30,6 +30,9 @@
 #define SECURE 1    /* ALE_AUTH_RECV_ACCEPT says INITIATE_SECURE */
 #define BOUNDARY 2  /* it does not */
 
+#ifndef CPUS
+#define CPUS 1
+#endif
 #ifndef PROTO
 #define PROTO TCP
 #endif
@@ -40,21 +43,29 @@
 /* Ticks; what counts is their order: grace 10 s < idle 60 s < memory of a flow < of a peer. Grace
  * ends with the tick in which it began. */
 #ifndef IDLE
-#define IDLE 1
+#define IDLE 0
 #endif
 #ifndef MEMORY
-#define MEMORY 2
+#if PROTO == TCP && CPUS == 2
+#define MEMORY 0
+#else
+#define MEMORY 1
+#endif
 #endif
 #ifndef PEER_MEMORY
-#define PEER_MEMORY 3
+#define PEER_MEMORY (MEMORY + 1)
 #endif
 
-/* enum nd_peer_state */
+/* enum nd_peer_state. To the tables what is not SECURED is one; pair.pml has all five. */
 #define UNKNOWN 0
-#define NEGOTIATING 1
-#define SECURED 2
-#define LOST 3
-#define CLEAR 4
+#define SECURED 1
+#define NEGOTIATING UNKNOWN
+#define LOST UNKNOWN
+#ifdef BROKEN_NEGATIVE_CACHE
+#define CLEAR 2
+#else
+#define CLEAR UNKNOWN
+#endif
 
 /* What a packet is to the tables. */
 #define DATA 0
@@ -78,26 +89,37 @@ bool flow;
 bool flow_older;       /* first_seen < peer.secured_at */
 
 /* nd_peers */
-byte peer = UNKNOWN;
+byte peer = UNKNOWN;   /* state */
 bool was_secured;      /* secured_until != 0 */
 bool still_secured;    /* secured_until == ~0 */
 byte until_age;        /* since secured_until */
 
 bool loaded = 1;       /* the programs are attached */
 
+#ifdef BROKEN_FULL_PASSES
+byte lost_age = MEMORY + 1; /* since nd_state.secured_lost_at */
+#endif
+#ifdef BROKEN_FLAGS_COPIED
+bool flow_reset;
+#endif
+
 /* ---- SAs, the daemon ---- */
 bool sa_in, sa_out;
 bool torn;             /* the outbound SA went by itself (hard expiry, an engine that died) */
-bool event;            /* in the ring; may be lost */
 bool running = 1;      /* the daemon */
 
 /* ---- CPUs ---- */
 bool busy[2], holds[2];
+#if CPUS == 1
+#define nd0_has_sa (!protected || sa_out || torn)
+#else
+#define nd0_has_sa true
+#endif
 #define idle (!busy[0] && !busy[1])
 
 /* ---- what an onlooker knows ---- */
 bool shield;           /* the promise holds for the 5-tuple */
-byte shield_age;
+byte shield_age = MEMORY + 1; /* since a packet of either side */
 bool o_fin_out, o_fin_in, o_reset;
 bool o_grace;          /* clear packets may still be in flight */
 bool o_clear, o_older; /* clear packets passed; and before the peer was secured */
@@ -107,7 +129,23 @@ bool late[2];          /* the promise holds for the packet that the CPU has */
 
 /* After an entry was made in nd_secured: the clear flow is over. Otherwise it would be one again, and
  * excuse clear packets by its grace, when the other is forgotten. */
-inline take_over() { flow = 0; flow_older = 0 }
+inline take_over() {
+	o_clear = 0; o_older = 0;
+#ifndef BROKEN_SHADOW
+	flow = 0; flow_older = 0
+#else
+	skip
+#endif
+}
+
+/* BPF_NOEXIST: two CPUs make one entry. */
+inline new_clear() {
+	if
+	:: !flow -> flow = 1; flow_older = 0
+	:: else
+	fi;
+	o_clear = 1
+}
 
 inline remove_secured() {
 	secured = 0; secured_dead = 0; secured_age = 0; upgraded = 0; protected_rx = 0;
@@ -116,7 +154,7 @@ inline remove_secured() {
 }
 
 inline shield_over() {
-	shield = 0; shield_age = 0; o_fin_out = 0; o_fin_in = 0; o_reset = 0; o_grace = 0;
+	shield = 0; shield_age = MEMORY + 1; o_fin_out = 0; o_fin_in = 0; o_reset = 0; o_grace = 0;
 	late[0] = 0; late[1] = 0
 }
 
@@ -132,7 +170,6 @@ inline look_protected(out) {
 	:: else
 	fi;
 	shield = 1; shield_age = 0; o_ipsec = 1;
-	o_clear = 0; o_older = 0;
 	look_flags(out)
 }
 
@@ -150,11 +187,26 @@ inline touch(out) {
 	if
 	:: kind == SYN && ended ->
 		fin_out = 0; fin_in = 0; reset = 0; protected_rx = 0; upgraded = 0
+#ifndef BROKEN_OLD_FLAGS
+	:: !(kind == SYN && ended) && secured_age > MEMORY -> /* as if the sweeper had come first */
+		fin_out = 0; fin_in = 0; reset = 0; protected_rx = 0; upgraded = 0
+#endif
 	:: else
 	fi;
-	secured_age = 0;
+#ifdef BROKEN_WAITING_AGES
 	if
+	:: !out || protected -> secured_age = 0
+	:: else
+	fi;
+#else
+	secured_age = 0;
+#endif
+	if
+#ifdef BROKEN_GRACE_AFTER_PROTECTED
+	:: !out -> protected_rx = 1
+#else
 	:: !out -> protected_rx = 1; upgraded = 0
+#endif
 	:: else
 	fi;
 	if
@@ -165,28 +217,31 @@ inline touch(out) {
 	fi
 }
 
+#ifdef BROKEN_OWN_SYN
+#define ANY_SYN true
+#else
+#define ANY_SYN false
+#endif
+
 #if PROTO == TCP
 #define opens (kind == SYN)
 #else
+#ifdef BROKEN_FULL_PASSES
+#define opens (!still_secured && until_age > IDLE && lost_age > MEMORY)
+#else
 #define opens (!still_secured && until_age > IDLE)
 #endif
-
-/* A claim by compare-and-swap, and its event; a negative cache or an interval may forbid it. */
-inline ask() {
-	if
-	:: peer != SECURED -> peer = NEGOTIATING; event = 1
-	:: peer != SECURED -> peer = NEGOTIATING /* the ring is full, or the event's reader dies */
-	:: skip
-	fi
-}
+#endif
 
 inline choose() {
 #if PROTO == TCP
 	if
 	:: kind = DATA
 	:: kind = SYN
-	:: kind = FIN
 	:: kind = RST
+#if CPUS == 1
+	:: kind = FIN
+#endif
 	fi
 #else
 	kind = DATA
@@ -203,6 +258,7 @@ proctype cpu(byte me) {
 	bool found, known, protected;
 
 end:	do
+#if CPUS == 1
 	/* ---- not loaded: nobody looks ---- */
 	:: atomic { !loaded ->
 		choose();
@@ -213,26 +269,51 @@ end:	do
 		assert(!shield); /* promise_out */
 		done()
 	}
+#endif
 
 	/* ---- outbound, TC egress ---- */
 	:: atomic { loaded ->
 		busy[me] = 1;
 		choose();
 		late[me] = shield && !(kind == SYN && o_ended);
+#ifdef BROKEN_LATCH_AGES
+		found = secured && secured_age < MEMORY; holds[me] = found
+#else
 		found = secured; holds[me] = secured
+#endif
 	};
 		if
+#ifdef BROKEN_ADDRESSES_FIRST
+		:: atomic { assert(!late[me]); done() }
+#endif
 		:: found -> /* row 0 */
-			d_step { protected = peer == SECURED; assert(!protected || sa_out || torn) /* nd0_has_sa */ };
+			d_step { protected = peer == SECURED; assert(nd0_has_sa) };
 			if
 			:: d_step { !holds[me] || secured_dead -> done() } /* waits: the entry goes this instant */
-			:: d_step { holds[me] && !secured_dead && kind == SYN && ended && !protected ->
+#ifdef BROKEN_NEGATIVE_CACHE
+			:: atomic { peer == CLEAR && !protected -> assert(!late[me]); done() }
+#endif
+#ifdef BROKEN_END_RACE
+			:: d_step { holds[me] && !secured_dead && kind == SYN && ended && !protected -> found = 0 };
+				d_step {
+					if
+					:: o_ended -> shield_over()
+					:: else
+					fi;
+					remove_secured()
+				};
+#else
+			:: d_step { holds[me] && !secured_dead && kind == SYN && (ended || ANY_SYN) && !protected ->
 				secured_dead = 1; found = 0;
-				shield_over()
+				if
+				:: o_ended -> shield_over()
+				:: else
+				fi
 			};
 				d_step { remove_secured() };
+#endif
 				goto new_flow
-			:: d_step { holds[me] && !secured_dead && !(kind == SYN && ended && !protected) ->
+			:: d_step { holds[me] && !secured_dead && !(kind == SYN && (ended || ANY_SYN) && !protected) ->
 				touch(1);
 				if
 				:: protected -> look_protected(1)
@@ -241,47 +322,76 @@ end:	do
 			};
 				if
 				:: atomic { protected -> done() }
-				:: atomic { !protected -> ask(); done() } /* waits */
+				:: atomic { !protected -> done() } /* waits */
 				fi
 			fi
 		:: !found ->
 			if
 			:: atomic { assert(!late[me]); o_clear = 1; done() } /* row 1: a reason to pass */
 			:: d_step { known = flow };
-				d_step { protected = peer == SECURED; assert(!protected || sa_out || torn) /* nd0_has_sa */ };
+				d_step { protected = peer == SECURED; assert(nd0_has_sa) };
 				if
 				:: atomic { protected -> /* row 2 */
 					if
-					:: !secured -> /* no room: waits */
-						skip
+					:: !secured -> /* no room */
+#ifdef BROKEN_FULL_PASSES
+						lost_age = 0; look_protected(1)
+#else
+						skip /* waits: nothing is protected that can't be remembered */
+#endif
 					:: !secured ->
-						secured = 1; upgraded = flow && flow_older;
+						secured = 1;
+#ifdef BROKEN_GRACE_FOR_NEW
+						upgraded = flow;
+#else
+						upgraded = flow && flow_older;
+#endif
+#ifdef BROKEN_FLAGS_COPIED
+						reset = flow_reset;
+#endif
 						touch(1); look_protected(1)
 					:: secured && secured_dead -> skip
 					:: secured && !secured_dead -> touch(1); look_protected(1)
 					fi };
-					d_step { take_over(); done() }
+					d_step {
+						if
+						:: secured -> take_over()
+						:: else
+						fi;
+						done()
+					}
 				:: atomic { !protected && !known && was_secured && !opens -> /* row 3 */
 					assert(o_ipsec); /* no_stop */
-					ask(); done()
+#ifdef BROKEN_FULL_PASSES
+					if
+					:: lost_age <= MEMORY && !secured -> lost_age = 0
+					:: lost_age <= MEMORY && !secured -> secured = 1; touch(1)
+					:: else
+					fi;
+#endif
+					done()
 				}
 				:: d_step { !protected && (known || !was_secured || opens) -> skip }; /* row 4 */
 					if
-					:: known -> skip
+#ifdef BROKEN_HOLDS
+					:: atomic { assert(o_ipsec) /* no_stop */; done() }
+#endif
+					:: atomic { known -> assert(!late[me]) /* promise_out */; o_clear = 1; done() }
 					:: !known ->
 new_flow:					atomic {
-							flow = 1; flow_older = 0; o_clear = 1;
-							if
-							:: kind == SYN && o_ended -> shield_over()
-							:: else
-							fi;
-							late[me] = shield
+							new_clear();
+							late[me] = shield && !(kind == SYN && o_ended)
 						};
-						d_step { found = secured }
-					fi;
-					if
-					:: atomic { found -> take_over(); done() } /* waits; the next one finds it by row 0 */
-					:: atomic { !found -> assert(!late[me]) /* promise_out */; o_clear = 1; ask(); done() }
+						atomic { /* the second look */
+							if
+#ifdef BROKEN_ONE_LOOK_OUT
+							:: secured -> assert(!late[me])
+#endif
+							:: secured -> take_over() /* waits; the next one finds it by row 0 */
+							:: !secured -> assert(!late[me]) /* promise_out */
+							fi;
+							done()
+						}
 					fi
 				fi
 			fi
@@ -297,7 +407,11 @@ new_flow:					atomic {
 			if
 			:: found && (!holds[me] || secured_dead) -> skip /* dropped */
 			:: found && holds[me] && !secured_dead -> touch(0); look_protected(0)
+#ifdef BROKEN_FULL_DELIVERS
+			:: !found && !secured -> look_protected(0)
+#else
 			:: !found && !secured -> skip /* no room: dropped */
+#endif
 			:: !found && !secured -> secured = 1; touch(0); look_protected(0)
 			:: !found && secured && secured_dead -> skip
 			:: !found && secured && !secured_dead -> touch(0); look_protected(0)
@@ -305,7 +419,7 @@ new_flow:					atomic {
 		};
 		d_step {
 			if
-			:: !found -> take_over()
+			:: !found && secured -> take_over()
 			:: else
 			fi;
 			done()
@@ -316,32 +430,68 @@ new_flow:					atomic {
 		busy[me] = 1;
 		choose();
 		late[me] = shield && !o_grace;
-		found = secured; known = upgraded && !protected_rx
+		found = secured;
+#ifdef BROKEN_GRACE_AFTER_PROTECTED
+		known = upgraded
+#else
+		known = upgraded && !protected_rx
+#endif
 	};
 		if
 		:: atomic { found -> /* row 0 */
 			assert(!known || !late[me]); /* promise_in */
+#ifdef BROKEN_CLEAR_RST
+			reset = reset || kind == RST;
+#endif
+#ifdef BROKEN_CLEAR_SYN
+			if
+			:: kind == SYN && ended -> remove_secured()
+			:: else
+			fi;
+#endif
+#ifdef BROKEN_CLEAR_FRESHENS
+			secured_age = 0;
+#endif
 			done()
 		}
 		:: atomic { !found -> assert(!late[me]); o_clear = 1; done() } /* row 1 */
 		:: d_step { !found -> known = flow };
 			if
-			:: atomic { known -> assert(!late[me]) /* promise_in */; o_clear = 1; done() } /* row 2 */
+			:: atomic { known -> /* row 2 */
+				assert(!late[me]); /* promise_in */
+				o_clear = 1;
+#ifdef BROKEN_FLAGS_COPIED
+				flow_reset = kind == RST;
+#endif
+#ifdef BROKEN_CLEAR_LATCHES
+				secured = 1;
+#endif
+				done()
+			}
 			:: atomic { !known && ((was_secured && !opens) || ROLE == SECURE) -> done() } /* row 3 */
 			:: d_step { !known && !(was_secured && !opens) && ROLE == BOUNDARY -> skip };
-				d_step { flow = 1; flow_older = 0; o_clear = 1; late[me] = shield && !o_grace };
-				d_step { found = secured };
-				atomic {
-					assert(found || !late[me]); /* promise_in */
+				d_step { new_clear(); late[me] = shield && !o_grace };
+				atomic { /* the second look */
 					if
-					:: !found -> o_clear = 1
-					:: found -> take_over()
+#ifdef BROKEN_ONE_LOOK_IN
+					:: secured -> assert(!late[me])
+#endif
+					:: secured -> take_over()
+					:: !secured -> assert(!late[me]) /* promise_in */
 					fi;
 					done()
 				}
 			fi
 		fi
 	od
+}
+
+inline tear() {
+#if CPUS == 1
+	torn = torn || sa_out
+#else
+	skip
+#endif
 }
 
 /* The daemon's record is what it wrote last; it is one event loop, so one thing at a time. */
@@ -355,11 +505,19 @@ inline set_lost() {
 proctype daemon() {
 end:	do
 	/* A negotiation, asked for by an event or by the peer. */
-	:: atomic { running && peer != SECURED && (event || !sa_in) -> event = 0; peer = NEGOTIATING; sa_in = 1 };
+	:: atomic { running && peer != SECURED -> peer = NEGOTIATING; sa_in = 1 };
 		if
+#ifdef BROKEN_SECURED_FIRST
+		:: d_step { running && sa_in -> torn = 0 };
+#else
 		:: d_step { running && sa_in -> sa_out = 1; torn = 0 };
+#endif
 			if
+#ifdef BROKEN_SECURED_FIRST
+			:: d_step { running && sa_in ->
+#else
 			:: d_step { running && sa_out ->
+#endif
 				peer = SECURED; was_secured = 1; still_secured = 1; until_age = 0;
 				flow_older = flow; o_older = o_clear; o_ipsec = 1
 			}
@@ -369,20 +527,31 @@ end:	do
 		:: !running
 		fi
 	/* It fails without an SA. */
-	:: d_step { running && event && peer != SECURED -> event = 0; peer = CLEAR; sa_in = 0; sa_out = 0 }
-	:: d_step { running && event && peer == SECURED -> event = 0 }
+	:: d_step { running && peer != SECURED -> peer = CLEAR; sa_in = 0; sa_out = 0 }
 	/* Expiry, a delete, the kernel took it. */
+#ifdef BROKEN_SA_FIRST
+	:: d_step { running && peer == SECURED -> sa_out = 0; sa_in = 0 };
+		if
+		:: d_step { running -> set_lost() }
+#else
 	:: d_step { running && peer == SECURED -> set_lost() };
 		if
 		:: d_step { running -> sa_out = 0; sa_in = 0 }
+#endif
 		:: !running
 		fi
 	/* Forgets. */
 	:: d_step { running && peer != SECURED && !still_secured && (!was_secured || until_age > PEER_MEMORY) ->
 		peer = UNKNOWN; was_secured = 0; until_age = 0 }
 	/* A new daemon adopts. */
-	:: d_step { !running -> running = 1; event = 0;
+	:: d_step { !running -> running = 1; torn = 0;
+#ifdef BROKEN_RESTART_EMPTIES
+		remove_secured();
+#endif
 		if
+#ifdef BROKEN_RESTART_BELIEVES
+		:: peer == SECURED
+#endif
 		:: sa_in && sa_out && was_secured ->
 			peer = SECURED; still_secured = 1; flow_older = flow; o_older = o_clear
 		:: else ->
@@ -398,16 +567,35 @@ end:	do
 /* Runs in the kernel, to its end: a daemon that dies leaves no entry half removed. */
 proctype sweeper() {
 end:	do
+#ifdef BROKEN_SWEEP_RACE
+	:: secured && secured_age > MEMORY;
+#else
 	:: d_step { secured && !secured_dead && secured_age > MEMORY -> secured_dead = 1 };
+#endif
 		d_step { remove_secured() }
 	od
 }
+
+#ifdef BROKEN_UNLOAD
+#define UNLOAD_ALWAYS true
+#else
+#define UNLOAD_ALWAYS false
+#endif
 
 proctype world() {
 end:	do
 	/* The clock. */
 	:: d_step { idle && !secured_dead ->
-		upgraded = 0; o_grace = 0;
+#ifndef BROKEN_GRACE_ENDLESS
+		upgraded = 0;
+#endif
+#ifdef BROKEN_FULL_PASSES
+		if
+		:: lost_age <= MEMORY -> lost_age++
+		:: else
+		fi;
+#endif
+		o_grace = 0;
 		if
 		:: secured && secured_age <= MEMORY -> secured_age++
 		:: else
@@ -417,28 +605,37 @@ end:	do
 		:: else
 		fi;
 		if
-		:: shield && shield_age <= MEMORY -> shield_age++
+		:: shield_age <= MEMORY -> shield_age++
 		:: else
 		fi;
 		if
-		:: shield && shield_age > MEMORY -> shield_over()
+		:: shield_age > MEMORY -> shield_over()
 		:: else
 		fi }
+#ifdef BROKEN_LRU
+	:: d_step { secured && !secured_dead -> remove_secured() }
+#endif
 	/* LRU. */
 	:: d_step { flow -> flow = 0; flow_older = 0 }
 	/* Hard expiry, somebody's `ip xfrm state flush`. */
-	:: d_step { sa_out -> sa_out = 0; sa_in = 0; torn = 1 }
+	:: d_step { sa_out -> tear(); sa_out = 0; sa_in = 0 }
 	/* The daemon dies, its engine with it or not. */
-	:: d_step { running -> running = 0; event = 0 }
-	:: d_step { running -> running = 0; event = 0; torn = torn || sa_out; sa_in = 0; sa_out = 0 }
+	:: d_step { running -> running = 0 }
+	:: d_step { running -> running = 0; tear(); sa_in = 0; sa_out = 0 }
+#if CPUS == 1
 	/* unload, and a load later */
-	:: d_step { loaded && !running && idle && !sa_in && !sa_out && !secured ->
-		loaded = 0; flow = 0; flow_older = 0; peer = UNKNOWN; was_secured = 0; still_secured = 0; until_age = 0;
-		event = 0; torn = 0 }
+	:: d_step { loaded && !running && idle && !sa_in && !sa_out && (!secured || UNLOAD_ALWAYS) ->
+		loaded = 0; remove_secured(); flow = 0; flow_older = 0; peer = UNKNOWN; was_secured = 0; still_secured = 0; until_age = 0;
+		torn = 0 }
 	:: d_step { !loaded -> loaded = 1 }
+#endif
 	od
 }
 
 init {
-	atomic { run cpu(0); run cpu(1); run daemon(); run sweeper(); run world() }
+	atomic { run cpu(0);
+#if CPUS == 2
+	run cpu(1);
+#endif
+	 run daemon(); run sweeper(); run world() }
 }
