@@ -42,19 +42,17 @@
 
 /* Ticks; what counts is their order: grace 10 s < idle 60 s < memory of a flow < of a peer. Grace
  * ends with the tick in which it began. */
-#ifndef IDLE
+#if CPUS == 1
+#define IDLE 1
+#define MEMORY 2
+#elif PROTO == UDP
 #define IDLE 0
-#endif
-#ifndef MEMORY
-#if PROTO == TCP && CPUS == 2
-#define MEMORY 0
-#else
 #define MEMORY 1
+#else
+#define IDLE 0
+#define MEMORY 0
 #endif
-#endif
-#ifndef PEER_MEMORY
 #define PEER_MEMORY (MEMORY + 1)
-#endif
 
 /* enum nd_peer_state. To the tables what is not SECURED is one; pair.pml has all five. */
 #define UNKNOWN 0
@@ -449,9 +447,6 @@ new_flow:					atomic {
 			:: else
 			fi;
 #endif
-#ifdef BROKEN_CLEAR_FRESHENS
-			secured_age = 0;
-#endif
 			done()
 		}
 		:: atomic { !found -> assert(!late[me]); o_clear = 1; done() } /* row 1 */
@@ -468,7 +463,7 @@ new_flow:					atomic {
 #endif
 				done()
 			}
-			:: atomic { !known && ((was_secured && !opens) || ROLE == SECURE) -> done() } /* row 3 */
+			:: atomic { !known -> done() } /* row 3; where it need not, a filter may block it */
 			:: d_step { !known && !(was_secured && !opens) && ROLE == BOUNDARY -> skip };
 				d_step { new_clear(); late[me] = shield && !o_grace };
 				atomic { /* the second look */
