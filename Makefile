@@ -17,11 +17,12 @@ BUILD_PACKAGES = clang-14 libbpf-dev libelf-dev zlib1g-dev libssl-dev libc6-dev 
 ifeq ($(ARCH),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev
 endif
-TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables
+MODEL_PACKAGES = spin gcc libc6-dev
+TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables $(MODEL_PACKAGES)
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool nftables
 BENCH_PACKAGES = iperf3 nftables wireguard-go wireguard-tools
 
-.PHONY: help deps test-deps guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
+.PHONY: help deps test-deps model-deps model guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +32,9 @@ deps: ## install what the build and the demo need (apt)
 
 test-deps: deps
 	@deploy/install-packages $(TEST_PACKAGES)
+
+model-deps:
+	@deploy/install-packages $(MODEL_PACKAGES)
 
 guest-deps: deps
 	@deploy/install-packages $(GUEST_PACKAGES)
@@ -78,9 +82,13 @@ SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLA
 
 # Guests take both CPUs for minutes, so what measures time runs before them.
 test: test-deps guest-deps bpf guests ## build and run every test, those in guests too (root)
+	Tests/Model/run
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --skip GuestTests
 	$(SWIFT_TEST) --filter GuestTests
+
+model: model-deps ## visit every state of the models, catch every broken variant (spin)
+	Tests/Model/run
 
 guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1, 6.12 and newest kernel in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
