@@ -82,11 +82,13 @@ static __noinline int nd_decrypted_flow(struct __sk_buff *skb, struct nd_packet 
 
 	if (!state)
 		return nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (!p->latched)
-		nd_secured_insert(p, policy->generation, context);
 	flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	if (!flow) {
+		nd_secured_insert(p, policy->generation, context);
+		flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	}
 	/* Without room for the latch the answer could leave in clear. */
-	if (!flow)
+	if (!flow || nd_flow_is_leaving(flow))
 		return nd_drop(skb, p, ND_DROP_SECURED_FULL);
 #if !ND_AT_SOCKET
 	nd_clamp_syn(skb, p, policy, state);
@@ -118,7 +120,7 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
 		 (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
 	p->notes |= ND_NOTE_OURS;
-	flow = exempt ? NULL : nd_latch(p, policy);
+	flow = exempt ? NULL : nd_latch(p, policy, true);
 	p->latched = flow != NULL;
 	if (!flow && !exempt)
 		flow = nd_clear_flow(p, policy);
@@ -161,7 +163,8 @@ static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 p
 	p.now = bpf_ktime_get_coarse_ns();
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	flow = bpf_map_lookup_elem(&nd_secured, &p.key);
-	if (flow && flow->epoch_in == p.epoch && flow->protected_rx_at && nd_fast(&p, flow)) {
+	if (flow && flow->epoch_in == p.epoch && flow->protected_rx_at && nd_fast(&p, flow) &&
+	    !nd_flow_is_leaving(flow)) {
 		nd_flow_flags(flow, &p);
 		nd_flow_touch(flow, &p);
 		nd_flow_count(flow, ND_TRAFFIC_IN_SECURE, p.length);

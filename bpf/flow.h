@@ -32,7 +32,8 @@ static __always_inline bool nd_flow_is_over(const struct nd_packet *p, const str
 
 	if (p->key.proto == IPPROTO_TCP)
 		idle = policy->tcp_idle_ns;
-	return p->now > flow->last_seen + idle;
+	/* One that is about to be removed is no other packet's business. */
+	return flow->last_seen && p->now > flow->last_seen + idle;
 }
 
 /* The packet opens a new connection on the 5-tuple of one that ended. */
@@ -63,15 +64,29 @@ static __always_inline struct nd_flow *nd_clear_flow(const struct nd_packet *p, 
 	return flow;
 }
 
-/* For a packet that this host sends or decrypted: the secured flow's entry, unless it ends here. */
-static __always_inline struct nd_flow *nd_latch(const struct nd_packet *p, const struct nd_policy *policy)
+/* Removes a secured flow's entry whose end was seen when it was last touched at `seen`. Another packet may touch it
+ * meanwhile: then it lives on. Whoever marks it removes it, and until it is gone its packets wait. */
+static __always_inline bool nd_secured_remove(const struct nd_flow_key *key, struct nd_flow *flow, __u64 seen)
+{
+	if (!seen || __sync_val_compare_and_swap(&flow->last_seen, seen, 0) != seen)
+		return false;
+	bpf_map_delete_elem(&nd_secured, key);
+	return true;
+}
+
+/* The secured flow's entry, unless it ends here: its time is over, or with `opens`, for a packet that this host sends
+ * or decrypted, that opens another connection on its 5-tuple. */
+static __always_inline struct nd_flow *nd_latch(const struct nd_packet *p, const struct nd_policy *policy, bool opens)
 {
 	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	__u64 seen;
 
-	if (flow && (nd_flow_is_over(p, policy, flow) || nd_flow_restarts(p, flow))) {
-		bpf_map_delete_elem(&nd_secured, &p->key);
+	if (!flow)
 		return NULL;
-	}
+	seen = *(volatile __u64 *)&flow->last_seen;
+	if ((nd_flow_is_over(p, policy, flow) || (opens && nd_flow_restarts(p, flow))) &&
+	    nd_secured_remove(&p->key, flow, seen))
+		return NULL;
 	return flow;
 }
 
@@ -129,18 +144,17 @@ __noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32
 }
 
 /* Makes the packet's flow a secured one, with what is known of it as a clear one. Only for a packet that this
- * host protects or decrypted. Negative: there is no room; that this happened is remembered, for then a packet
- * without an entry may belong to a secured flow. */
+ * host protects or decrypted. Negative: there is no room, and what can't be latched must not be protected: later
+ * packets of it could leave in clear. */
 __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __u32 context)
 {
 	struct nd_stats *stats = nd_stats_get();
-	struct nd_state *state = nd_state_get();
 	struct nd_flow_key key;
 	struct nd_flow *clear, *fresh;
 	bool upgrade = false;
 	long failed;
 
-	if (!p || !stats || !state)
+	if (!p || !stats)
 		return -1;
 	key = p->key;
 	fresh = nd_fresh_flow(p, generation, context, 0);
@@ -166,7 +180,6 @@ __noinline int nd_secured_insert(const struct nd_packet *p, __u32 generation, __
 		return 0;
 	if (failed) {
 		stats->secured_full++;
-		state->secured_lost_at = p->now;
 		return failed;
 	}
 	stats->flows_created += !clear;
@@ -217,9 +230,17 @@ static __always_inline void nd_flow_cache_in(struct nd_flow *flow, const struct 
 
 static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_packet *p)
 {
+	__u64 seen = *(volatile __u64 *)&flow->last_seen;
+
 	/* Coarse clock: most packets find the same value and leave the cache line clean. */
-	if (flow->last_seen != p->now)
-		flow->last_seen = p->now;
+	if (seen && seen != p->now)
+		__sync_val_compare_and_swap(&flow->last_seen, seen, p->now);
+}
+
+/* The entry is about to be removed: the packet is lost, and the next one finds what comes after it. */
+static __always_inline bool nd_flow_is_leaving(const struct nd_flow *flow)
+{
+	return !*(volatile __u64 *)&flow->last_seen;
 }
 
 /* A flow idle for longer goes through the whole table once, where its life is checked. */

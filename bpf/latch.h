@@ -94,6 +94,11 @@ static __noinline int nd_wait(struct __sk_buff *skb, struct nd_packet *p, const 
 static __always_inline int nd_protect(struct __sk_buff *skb, struct nd_packet *p, struct nd_flow *flow,
 				      const struct nd_state *state, const struct nd_policy *policy)
 {
+	if (nd_flow_is_leaving(flow)) {
+		if (p->fragment == ND_FRAGMENT_FIRST)
+			nd_fragment_remember(p, ND_FRAGMENT_DROP);
+		return nd_lose(skb, p, ND_DROP_LATCHED);
+	}
 	nd_flow_flags(flow, p);
 	nd_flow_touch(flow, p);
 	nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p->length);
@@ -108,11 +113,19 @@ static __always_inline int nd_protect(struct __sk_buff *skb, struct nd_packet *p
 static __noinline int nd_latch_in(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_flow *flow,
 				  const struct nd_policy *policy)
 {
+	struct nd_peer_key key = {};
+	struct nd_peer *peer;
+
 	/* On the wire it is ESP, so an honest router's error quotes ESP, also one of the path MTU. */
 	if (p->quoted)
 		return nd_drop(skb, p, ND_DROP_ICMP_ERROR);
-	if (flow->first_seen < flow->secured_at && !flow->protected_rx_at &&
-	    p->now <= flow->secured_at + policy->grace_ns) {
+	key.local = p->key.local;
+	key.remote = p->key.remote;
+	key.context = flow->context;
+	peer = bpf_map_lookup_elem(&nd_peers, &key);
+	/* Only what began before the peer had an SA can have been in flight: later a stranger's packet may have begun it. */
+	if (peer && flow->first_seen < peer->secured_at && flow->first_seen < flow->secured_at &&
+	    !flow->protected_rx_at && p->now <= flow->secured_at + policy->grace_ns) {
 		if (p->fragment == ND_FRAGMENT_FIRST)
 			nd_fragment_remember(p, ND_FRAGMENT_PASS);
 		return nd_pass(p, ND_PASS_IN_GRACE);

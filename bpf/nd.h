@@ -45,7 +45,7 @@
 	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
 	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
 	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection") \
-	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full")
+	X(SECURED_FULL, "secured_full", "packet of a new secured flow while the table of secured flows is full: what can't be latched is not begun")
 
 /* Why a packet was not dropped. Each reason to pass has its own counter. */
 #define ND_PASS_KINDS(X) \
@@ -204,7 +204,7 @@ enum nd_flow_direction { ND_FLOW_OUTBOUND, ND_FLOW_INBOUND };
 
 struct nd_flow {
 	__u64 first_seen;
-	__u64 last_seen;
+	__u64 last_seen;        /* of a secured flow 0: the entry is about to be removed */
 	__u64 secured_at;       /* when ND_FLOW_SECURE was set; 0 = never */
 	__u64 protected_rx_at;  /* first packet that arrived protected; 0 = none */
 	__u64 packets[ND_TRAFFIC_COUNT];
@@ -251,6 +251,13 @@ struct nd_protection {
 	__u16 machine;      /* the identity's number, where a filter names it; 0: none does */
 	__u16 zero;
 	__u8 identity[ND_IDENTITY_MAX]; /* what the peer authenticated as; cut to this length */
+};
+
+/* Asks nd_sweep to remove the entry of a secured flow that was last seen then. */
+struct nd_sweep_request {
+	struct nd_flow_key key;
+	__u32 zero;
+	__u64 seen;
 };
 
 /* What an interface is to the datapath. */
@@ -382,7 +389,6 @@ struct nd_state {
 	__u32 fragments;   /* ifindex that takes fragments of protected datagrams and what ESP would make
 			      too big; 0 = nd0 itself, or nobody where nd0 is the kernel's */
 	__u32 zero;
-	__u64 secured_lost_at; /* last time that a secured flow found no room in its table; 0 = never */
 };
 
 struct nd_stats {

@@ -44,7 +44,7 @@ static __noinline int nd_guard_out(struct __sk_buff *skb, struct nd_packet *p)
 	}
 	if (nd_icmp_is_error(p) && !(policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))
 		nd_follow_quoted(skb, p, true);
-	flow = nd_latch(p, policy);
+	flow = nd_latch(p, policy, true);
 	if (!flow)
 		return ND_VERDICT_PASS;
 	p->latched = 1;

@@ -131,20 +131,25 @@ static __noinline int nd_out_permitted(struct nd_packet *p, struct nd_policy *po
 	return nd_out_pass(p, ND_PASS_OUT_EXEMPT);
 }
 
-/* The first packet of a flow into nd0 makes the latch; a full table can't keep one, and then what has no entry
- * is held for secured (nd_maybe_latched). */
+/* The first packet of a flow into nd0 makes the latch. Without one nothing goes there. */
 static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
 				       __u32 context)
 {
 	struct nd_state *state = nd_state_get();
-	struct nd_flow *flow;
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
 
 	if (!state)
 		return nd_lose(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (!p->latched)
+	if (!flow && !p->quoted) {
 		nd_secured_insert(p, policy->generation, context);
-	flow = bpf_map_lookup_elem(&nd_secured, &p->key);
-	return flow ? nd_protect(skb, p, flow, state, policy) : nd_redirect(skb, p, state, policy);
+		flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	}
+	if (!flow) {
+		if (p->fragment == ND_FRAGMENT_FIRST)
+			nd_fragment_remember(p, ND_FRAGMENT_DROP);
+		return nd_lose(skb, p, ND_DROP_SECURED_FULL);
+	}
+	return nd_protect(skb, p, flow, state, policy);
 }
 
 /* After the filters: the flow and the peer. */
@@ -176,12 +181,8 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 	}
 	if (p->latched)
 		return nd_wait(skb, p, policy, &key, ND_DROP_LATCHED);
-	if (!nd_trusts(p, flow, peer) && nd_maybe_latched(p, peer, policy, state)) {
-		/* Its entry may be the lost one; with an entry of its own it stays latched while it sends. */
-		if (nd_entry_was_lost(p, state, policy))
-			nd_secured_insert(p, policy->generation, key.context);
+	if (!nd_trusts(p, flow, peer) && nd_maybe_latched(p, peer, policy))
 		return nd_wait(skb, p, policy, &key, ND_DROP_LATCHED);
-	}
 	if (action == ND_ACTION_REQUIRE_OUTBOUND ||
 	    (!flow && peer && (peer->flags & ND_PEER_ANSWERING) && !nd_opens(p)))
 		return nd_wait(skb, p, policy, &key, ND_DROP_HELD);
@@ -206,7 +207,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 	if (!state || !policy)
 		return p->latched ? nd_lose(skb, p, ND_DROP_REDIRECT_FAILED) : nd_out_pass(p, ND_PASS_OUT_CLEAR);
-	p->latched = nd_latch(p, policy) != NULL;
+	p->latched = nd_latch(p, policy, true) != NULL;
 	nd_filters_see(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_OUTBOUND_IPPACKET)) {
 		found = nd_ask_rarely(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
@@ -279,7 +280,7 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	flow = bpf_map_lookup_elem(&nd_secured, &p.key);
 	if (flow) {
-		if (flow->epoch == p.epoch && nd_fast(&p, flow)) {
+		if (flow->epoch == p.epoch && nd_fast(&p, flow) && !nd_flow_is_leaving(flow)) {
 			struct nd_policy *policy;
 
 			nd_flow_flags(flow, &p);
@@ -413,11 +414,10 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 /* A clear packet whose 5-tuple is secured. ND_LATCH_NONE: it no longer is, for its time is over. */
 static __noinline int nd_in_latched(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy)
 {
-	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &p->key);
+	struct nd_flow *flow = nd_latch(p, policy, false);
 
-	if (flow && !nd_flow_is_over(p, policy, flow))
+	if (flow)
 		return nd_latch_in(skb, p, flow, policy);
-	bpf_map_delete_elem(&nd_secured, &p->key);
 	p->latched = 0;
 	return ND_LATCH_NONE;
 }
@@ -427,9 +427,8 @@ static __noinline int nd_in_latched(struct __sk_buff *skb, struct nd_packet *p, 
 static __noinline bool nd_in_maybe_latched(const struct nd_packet *p, const struct nd_policy *policy, __u32 context)
 {
 	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote, .context = context };
-	struct nd_state *state = nd_state_get();
 
-	return !state || nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy, state);
+	return nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy);
 }
 
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy)
@@ -608,6 +607,17 @@ int nd_nd0_ingress(struct __sk_buff *skb)
 		l3 = nd_l3_decrypted(skb);
 	}
 	return nd_decrypted(skb, l3, skb->protocol);
+}
+
+/* The daemon's sweep of secured flows: removes the entry of one key if it was last seen when the daemon read it. Here
+ * and not by the daemon, for it may neither remove an entry that a packet touches meanwhile nor die half-way. */
+SEC("syscall")
+int nd_sweep(struct nd_sweep_request *request)
+{
+	struct nd_flow_key key = request->key;
+	struct nd_flow *flow = bpf_map_lookup_elem(&nd_secured, &key);
+
+	return flow && nd_secured_remove(&key, flow, request->seen);
 }
 
 char nd_license[] SEC("license") = "Dual BSD/GPL";

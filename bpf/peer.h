@@ -14,25 +14,17 @@ static __always_inline bool nd_peer_was_secured(const struct nd_peer *peer)
 	return peer && peer->secured_until;
 }
 
-/* A secured flow found no room in its table so lately that it may still send. */
-static __always_inline bool nd_entry_was_lost(const struct nd_packet *p, const struct nd_state *state,
-					      const struct nd_policy *policy)
-{
-	return state->secured_lost_at && p->now < state->secured_lost_at + policy->secured_idle_ns;
-}
-
 /* A packet without a flow entry that can belong to a flow secured earlier: the entry may have been lost, so
  * anything that does not open a connection waits for its SA (DESIGN §3 outbound 5). Datagrams don't say
- * whether they open one; after idle_ns a program starts anew with them, unless an entry is known to be lost. */
+ * whether they open one; after idle_ns a program starts anew with them. */
 static __always_inline bool nd_maybe_latched(const struct nd_packet *p, const struct nd_peer *peer,
-					     const struct nd_policy *policy, const struct nd_state *state)
+					     const struct nd_policy *policy)
 {
 	if (!nd_peer_was_secured(peer))
 		return false;
 	if (p->key.proto == IPPROTO_TCP)
 		return !nd_opens(p);
-	return peer->secured_until == ~0ull || p->now < peer->secured_until + policy->idle_ns ||
-	       nd_entry_was_lost(p, state, policy);
+	return peer->secured_until == ~0ull || p->now < peer->secured_until + policy->idle_ns;
 }
 
 /* Whether an outbound packet may go on in clear because of a clear flow's entry. One that an inbound packet made

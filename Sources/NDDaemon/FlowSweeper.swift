@@ -37,12 +37,8 @@ enum FlowSweeper {
                 count.secure += 1
                 continue
             }
-            // A packet may have come since it was read: then it lives on.
-            guard remove, let again = datapath.secured.lookup(key),
-                isOver(again, proto: key.proto, lives: lives, now: now)
-            else { continue }
-            datapath.secured.delete(key)
-            count.swept += 1
+            // A packet may have come since it was read: then it lives on. So it does where the sweep fails.
+            if remove, (try? datapath.sweep(key, flow)) == true { count.swept += 1 }
         }
         for (key, flow) in datapath.flows.entries() {
             if isOver(flow, proto: key.proto, lives: lives, now: now) {

@@ -29,7 +29,7 @@ public final class Datapath: Sendable {
         "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_ike_sockets", "nd_fresh",
     ]
     static let programNames = [
-        "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress",
+        "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress", SecuredSweep.program,
     ]
 
     /// Opens the pins of a loaded instance.

@@ -186,7 +186,7 @@ public enum Loader {
             else { throw NDError("load.object", "the BPF object has no map \(name)") }
         }
         let programs = Datapath.programNames.filter { name in
-            name == "nd_nd0_ingress" || ethernet.contains(!name.hasSuffix("_l3"))
+            name == "nd_nd0_ingress" || name == SecuredSweep.program || ethernet.contains(!name.hasSuffix("_l3"))
         }
         for name in Datapath.programNames where !programs.contains(name) {
             if let program = bpf_object__find_program_by_name(object, name) { bpf_program__set_autoload(program, false) }

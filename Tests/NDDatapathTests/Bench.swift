@@ -47,6 +47,7 @@ final class LoadedObject: @unchecked Sendable {
     private let ring: OpaquePointer
     let programs: [Hook: Int32]
     let maps: [String: Int32]
+    let sweep: Int32
     private var received: [DatapathEvent] = []
 
     init() throws {
@@ -66,6 +67,7 @@ final class LoadedObject: @unchecked Sendable {
             uniqueKeysWithValues: Hook.allCases.map {
                 ($0, bpf_program__fd(bpf_object__find_program_by_name(object, $0.rawValue)))
             })
+        sweep = bpf_program__fd(bpf_object__find_program_by_name(object, "nd_sweep"))
         maps = Dictionary(
             uniqueKeysWithValues: [
                 "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
@@ -244,6 +246,10 @@ final class Bench {
         if flow.secured_at > 0 { flow.secured_at -= span }
         if flow.protected_rx_at > 0 { flow.protected_rx_at -= span }
         try put(key, flow)
+    }
+
+    func sweep(_ key: nd_flow_key, seen: UInt64) throws -> Bool {
+        try SecuredSweep.run(object.sweep, key, seen: seen)
     }
 
     // MARK: packets

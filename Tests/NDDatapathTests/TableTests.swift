@@ -280,16 +280,45 @@ struct OutboundTableTests {
             made += 1
         }
         #expect(bench.secured.entries().count == 4096 && made == 6000)
-        let lost = Talk(family, IPProtocol.udp, localPort: 6999)
-        #expect(bench.flow(lost.key) == nil && bench.state.lookup(0)?.secured_lost_at != 0)
+        // Lost, not protected without a latch: later packets of it could leave in clear.
+        let late = Talk(family, IPProtocol.udp, localPort: 6999)
+        let outcome = try bench.run(.egress, late.data(out: true))
+        #expect(outcome.verdict == .redirect && outcome.passed == nil && outcome.dropped == .securedFull)
+        #expect(bench.flow(late.key) == nil)
         #expect(try bench.run(.decrypted, Talk(family, localPort: 7777).data(out: false)).dropped == .securedFull)
-        try bench.lose(family, secondsAgo: 120)
-        #expect(try bench.run(.egress, lost.data(out: true)).dropped == .latched)
-        #expect(try bench.run(.ingress, lost.data(out: false)).dropped == .clearOnSecured)
-        // With room again it gets an entry, and waits for as long as it sends.
+        // Also a running clear connection.
+        let open = Talk(family, localPort: 8888)
+        try bench.putFlow(open.key, FlowEntry(direction: .outbound, firstSeen: Bench.ago(5), lastSeen: Bench.now()))
+        #expect(try bench.run(.egress, open.data(out: true)).dropped == .securedFull)
+        // With room again it goes on, protected.
         for key in bench.secured.entries().prefix(100).map(\.key) { bench.secured.delete(key) }
-        #expect(try bench.run(.egress, lost.data(out: true)).dropped == .latched)
-        #expect(bench.flow(lost.key)?.isSecure == true)
+        #expect(try bench.run(.egress, late.data(out: true)).passed == .outProtected)
+        #expect(try bench.run(.egress, open.data(out: true)).passed == .outProtected)
+    }
+
+    @Test("The sweep removes no entry that a packet touched since it was read; one that leaves lets nothing out", arguments: families)
+    func sweep(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.secure(family)
+        try bench.run(.egress, talk.data(out: true))
+        let key = nd_flow_key(talk.key)
+        let seen = try #require(bench.secured.lookup(key)).last_seen
+        #expect(try bench.sweep(key, seen: seen - 1) == false && bench.secured.lookup(key) != nil)
+        // Somebody has marked it and not removed it yet.
+        var leaving = try #require(bench.secured.lookup(key))
+        leaving.last_seen = 0
+        try bench.secured.update(key, leaving)
+        for _ in 0..<2 {
+            let outcome = try bench.run(.egress, talk.data(out: true))
+            #expect(outcome.verdict == .redirect && outcome.passed == nil && outcome.dropped == .latched)
+            #expect(try bench.run(.ingress, talk.data(out: false)).dropped == .clearOnSecured)
+            #expect(try bench.run(.decrypted, talk.data(out: false)).verdict == .drop)
+        }
+        #expect(try bench.sweep(key, seen: 0) == false)
+        leaving.last_seen = seen
+        try bench.secured.update(key, leaving)
+        #expect(try bench.sweep(key, seen: seen) && bench.secured.lookup(key) == nil)
     }
 
     @Test("Clear traffic pushes no secured flow out, however much of it comes", arguments: families)

@@ -62,7 +62,9 @@ extension DecisionTables {
         // On the wire it is ESP, so an honest router's error quotes ESP.
         if arrived.quoted != nil { return Decision(.drop(.icmpError), .icmpError, flow: flow, peer: peer) }
         let securedAt = flow.securedAt ?? Instant(nanoseconds: 0)
-        guard flow.firstSeen < securedAt, flow.protectedReceivedAt == nil, now <= securedAt.advanced(by: policy.grace) else {
+        guard let peerSecured = peer?.securedAt, flow.firstSeen < peerSecured, flow.firstSeen < securedAt,
+            flow.protectedReceivedAt == nil, now <= securedAt.advanced(by: policy.grace)
+        else {
             return Decision(.drop(.clearOnSecured), .clearOnSecured, flow: flow, peer: peer)
         }
         return Decision(.pass(.inGrace), .grace, flow: flow, peer: peer)
