@@ -45,7 +45,8 @@
 	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
 	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
 	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection, other than of its path MTU") \
-	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full")
+	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full") \
+	X(UNGUARDED, "unguarded", "packet of a secured flow by an interface where no program of ndbpf stands first")
 
 /* Why a packet was not dropped. Each reason to pass has its own counter. */
 #define ND_PASS_KINDS(X) \
@@ -255,9 +256,10 @@ struct nd_protection {
 
 /* What an interface is to the datapath. */
 struct nd_interface {
-	__u32 role; /* enum nd_interface_role */
-	__u32 zero;
+	__u32 role;  /* enum nd_interface_role */
+	__u32 flags;
 };
+#define ND_INTERFACE_CLSACT 0x1u  /* by filters of clsact: the hooks behind the routing can't see them */
 enum nd_interface_role {
 	ND_INTERFACE_UNKNOWN,
 	ND_INTERFACE_PROTECTED, /* has the tables of the design */
