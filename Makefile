@@ -82,7 +82,7 @@ test: test-deps guest-deps bpf guests ## build and run every test, those in gues
 	$(SWIFT_TEST) --skip GuestTests
 	$(SWIFT_TEST) --filter GuestTests
 
-guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1 and 6.12 in QEMU (root)
+guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1, 6.12 and newest kernel in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --filter GuestTests
 
@@ -92,7 +92,7 @@ interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the g
 
 # Kernels are fetched once, outside of the source: deploy/guest-kernel says where.
 guests:
-	@for series in 6.1 6.12; do deploy/guest-kernel $$series >/dev/null || exit 1; done
+	@for series in 6.1 6.12 newest; do deploy/guest-kernel $$series >/dev/null || exit 1; done
 
 bench: bench-deps build ## measure, beside wireguard-go, nftables and a bare BPF program (root)
 	$(BUILD)/ndbpf bench

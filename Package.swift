@@ -86,7 +86,7 @@ let package = Package(
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDPolicy", "NDCore", "ndbpf"]),
-        .testTarget(name: "GuestTests", dependencies: ["NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
+        .testTarget(name: "GuestTests", dependencies: ["NDDatapath", "NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
     ],
     swiftLanguageModes: [.v6]
 )

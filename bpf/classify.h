@@ -9,6 +9,28 @@
 
 #include "nd_callout.h"
 
+/* One question to a layer's filters: what is known of the packet, and how far the search is. */
+struct nd_classification {
+	__s64 found;      /* action, context << 8; negative: none */
+	__u64 filter;     /* the one it comes from */
+	__u64 matches;    /* of the 64 filters of `word`: those in all rows */
+	__u32 word;
+	__u32 words;      /* of the filters of `block`: words that every row has something in */
+	__u32 block;
+	__u32 summary;    /* blocks that every row has something in */
+	__u32 slot;       /* where the generation's banks are in nd_policies */
+	__u32 filters;
+	__u32 says;
+	__u32 fields;
+	__u32 from;       /* the next filter that may be asked */
+	__u32 pending;    /* the filter at `from` has a program, which must be asked first */
+	__u32 answer;     /* its answer, when it was asked */
+	__u32 hard;
+	__u32 broken;
+	__u32 rows[ND_FIELD_COUNT]; /* addresses */
+	__u32 references[ND_FIELD_COUNT]; /* of each row to `block` */
+};
+
 /* What a third party's program answers about the packet (enum nd_callout_answer); PENDING: it must be
  * asked first, and the filter again after that. */
 #define ND_CALLOUT_PENDING 0xffu
@@ -83,14 +105,24 @@ static __always_inline __u64 nd_where(__u32 said, __u32 bit)
 	return -(__u64)(said / bit & 1);
 }
 
-static __always_inline long nd_filter_says(struct nd_classification *c, __u32 index)
+static __always_inline bool nd_filter_says(struct nd_bank *first, struct nd_classification *c, __u32 index)
 {
-	struct nd_filter *filter = nd_at(c, c->says + index * sizeof(*filter));
-	__u32 said = nd_say(filter->kind | (__u32)filter->action << 8 | (__u32)filter->flags << 16,
-			    ND_CALLOUT(c, filter), c->found, c->hard);
-	__u64 take = nd_where(said, ND_SAID_TAKE), pending = nd_where(said, ND_SAID_PENDING);
-	__u64 word = filter->action | (__u64)filter->context << 8;
+	struct nd_filter *filter = nd_at(first, c->slot, c->says + index * sizeof(*filter), &c->broken);
+	__u64 word = filter->action | (__u64)filter->context << 8, take, pending;
+	__u32 said;
 
+	/* Most decisions: the first word of all, and no program's. */
+	if (filter->kind == ND_SAYS_ACTION && c->found < 0 && !c->hard) {
+		c->found = word;
+		c->filter = filter->id;
+		c->hard = filter->flags & ND_FILTER_HARD;
+		c->from = filter->next;
+		return (c->hard && filter->action == ND_ACTION_BLOCK) || c->from >= c->filters;
+	}
+	said = nd_say(filter->kind | (__u32)filter->action << 8 | (__u32)filter->flags << 16, ND_CALLOUT(c, filter),
+		      c->found, c->hard);
+	take = nd_where(said, ND_SAID_TAKE);
+	pending = nd_where(said, ND_SAID_PENDING);
 	/* A block has no context, and a program's permit no work. */
 	word = (word & ~nd_where(said, ND_SAID_PERMIT) & ~nd_where(said, ND_SAID_BLOCK)) |
 	       (ND_ACTION_PERMIT & nd_where(said, ND_SAID_PERMIT)) |
@@ -99,61 +131,91 @@ static __always_inline long nd_filter_says(struct nd_classification *c, __u32 in
 	c->filter = (c->filter & ~take) | (filter->id & take);
 	c->hard = said / ND_SAID_HARD & 1;
 	c->pending = said & ND_SAID_PENDING;
-	c->answer = nd_forget(c, ND_CALLOUT_PENDING);
+	c->answer = ND_CALLOUT_PENDING;
 	/* The next sublayer, the sublayer's next filter, or the same one again with its answer. */
 	c->from = filter->next + ((index + 1 - filter->next) & nd_where(said, ND_SAID_NEXT)) +
 		  ((index - filter->next) & pending);
-	return said / ND_SAID_END & 1;
+	return (said & ND_SAID_END) || c->from >= c->filters;
 }
 
-/* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one. */
-static long nd_next_match(__u32 step, struct nd_classification *c)
+/* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one; 1: there is
+ * nothing left to ask. */
+__noinline int nd_next_match(struct nd_bank *first, struct nd_classification *c)
 {
-	__u32 from = c->from, block = from / ND_BLOCK_FILTERS, words = (1 << ND_BLOCK_WORDS) - 1, tested, at;
-	__u64 left, matches = ~0ull;
+	__u32 from, block, at;
+	__u64 matches;
 
-	if (from >= c->filters)
+	if (!first || !c)
 		return 1;
-	left = c->summary & ~0u << (block & (ND_ROW_BLOCKS - 1));
-	if (!left)
-		return 1;
-	at = nd_lowest_bit(left);
-	if (at != block)
-		from = at * ND_BLOCK_FILTERS;
-	from = nd_forget(c, from);
-	block = at;
+	from = c->from;
+	at = from / 64;
+	if (at != c->word) {
+		__u32 left, words;
 
-	tested = c->tested;
-#pragma unroll
-	for (int field = 0; field < ND_FIELD_COUNT; field++)
-		if (tested >> field & 1)
-			words &= nd_reference(c->rows[field], block);
-	words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
-	if (!words) {
-		c->from = (block + 1) * ND_BLOCK_FILTERS;
-		return 0;
+		block = from / ND_BLOCK_FILTERS;
+		left = c->summary & ~0u << (block & (ND_ROW_BLOCKS - 1));
+		if (!left)
+			return 1;
+		at = nd_lowest_bit(left);
+		if (at != block)
+			from = at * ND_BLOCK_FILTERS;
+		block = at;
+		words = c->words;
+		if (block != c->block) {
+			words = (1 << ND_BLOCK_WORDS) - 1;
+			for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+				__u32 reference;
+
+				if (i >= c->fields)
+					break;
+				reference = nd_word(first, c->slot, c->rows[i] + offsetof(struct nd_row, blocks) + block * 4,
+						    &c->broken);
+				c->references[i] = reference;
+				words &= reference;
+			}
+			c->block = block;
+			c->words = words;
+		}
+		words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
+		if (!words) {
+			c->from = (block + 1) * ND_BLOCK_FILTERS;
+			return c->from >= c->filters;
+		}
+		at = nd_lowest_bit(words);
+		if (at != from / 64 % ND_BLOCK_WORDS)
+			from = block * ND_BLOCK_FILTERS + at * 64;
+		matches = ~0ull;
+		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+			if (i >= c->fields)
+				break;
+			matches &= nd_word(first, c->slot, (c->references[i] >> ND_REFERENCE_SHIFT) * 64 + at * 8,
+					   &c->broken);
+		}
+		c->matches = matches;
+		c->word = from / 64;
 	}
-	at = nd_lowest_bit(words);
-	if (at != from / 64 % ND_BLOCK_WORDS)
-		from = block * ND_BLOCK_FILTERS + at * 64;
-	from = nd_forget(c, from);
-
-	/* Read again: conditions kept from above would take a hundred bytes of stack. */
-	tested = *(volatile __u32 *)&c->tested;
-#pragma unroll
-	for (int field = 0; field < ND_FIELD_COUNT; field++)
-		if (tested >> field & 1)
-			matches &= nd_block_word(c, nd_reference(c->rows[field], block), at);
-	matches &= ~0ull << (from & 63);
+	matches = c->matches & ~0ull << (from & 63);
 	if (!matches) {
 		c->from = (from | 63) + 1;
-		return 0;
+		return c->from >= c->filters;
 	}
 	at = (from & ~63u) + nd_lowest_bit(matches);
 	/* Without a tested field every bit is set. */
 	if (at >= c->filters)
 		return 1;
-	return nd_filter_says(c, at);
+	return nd_filter_says(first, c, at);
+}
+
+/* What bpf_loop keeps on the stack. */
+struct nd_search {
+	struct nd_bank *first;
+	struct nd_classification *c;
+};
+
+static long nd_search_on(__u32 step, struct nd_search *search)
+{
+	/* A verifier knows nothing of what a global function returns, and wants 0 or 1 here. */
+	return nd_next_match(search->first, search->c) != 0;
 }
 
 static __always_inline bool nd_has_icmp(const struct nd_packet *p)
@@ -161,72 +223,139 @@ static __always_inline bool nd_has_icmp(const struct nd_packet *p)
 	return p->key.proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
-static __always_inline __u32 nd_row_address(struct nd_classification *c, const struct nd_field *field,
-					    const struct nd_packet *p, const struct nd_addr *address)
+/* The packet's value in a field; false: it has no such field. A switch instead of a table of values: most policies
+ * test three or four fields. */
+static __always_inline bool nd_value(const struct nd_packet *p, __u32 field, __u32 *value)
 {
-	return p->family == 4 ? nd_row32(c, field, bpf_ntohl(address->words[3]))
-			      : nd_row128(c, field, address);
+	switch (field) {
+	case ND_FIELD_LOCAL_ADDRESS:
+		*value = bpf_ntohl(p->key.local.words[3]);
+		return true;
+	case ND_FIELD_REMOTE_ADDRESS:
+		*value = bpf_ntohl(p->key.remote.words[3]);
+		return true;
+	case ND_FIELD_LOCAL_ADDRESS_TYPE:
+		*value = nd_address_type(&p->key.local, p->family, ND_LOCAL_UNICAST);
+		return true;
+	case ND_FIELD_REMOTE_ADDRESS_TYPE:
+		*value = nd_address_type(&p->key.remote, p->family, 0);
+		return true;
+	case ND_FIELD_PROTOCOL:
+		*value = p->key.proto;
+		return true;
+	case ND_FIELD_LOCAL_PORT:
+		*value = bpf_ntohs(p->key.local_port);
+		return nd_has_ports(p->key.proto);
+	case ND_FIELD_REMOTE_PORT:
+		*value = bpf_ntohs(p->key.remote_port);
+		return nd_has_ports(p->key.proto);
+	case ND_FIELD_ICMP_TYPE:
+		*value = p->icmp_type;
+		return nd_has_icmp(p);
+	case ND_FIELD_ICMP_CODE:
+		*value = p->icmp_code;
+		return nd_has_icmp(p);
+	case ND_FIELD_INTERFACE:
+		*value = p->ifindex;
+		return true;
+	case ND_FIELD_DIRECTION:
+		*value = !p->outbound;
+		return true;
+	case ND_FIELD_FLAGS:
+		*value = p->flags;
+		return true;
+	case ND_FIELD_REMOTE_MACHINE:
+		*value = p->machine;
+		return p->machine;
+	}
+	return false;
 }
 
-/* The rows of the packet's values. A field that is not tested gets some place in bank 0, never read:
- * what the verifier knows of it is what it knows of a row, so it follows only one of the two ways on. */
-static __noinline void nd_rows(struct nd_classification *c, const struct nd_table *table,
-			       const struct nd_packet *p)
+/* The row of the packet's value in a field: its address, or of a small table the filters themselves. Not static: it
+ * is walked once, not once for each field. */
+__noinline __u64 nd_row_of(struct nd_bank *first, struct nd_classification *c, const struct nd_field *field,
+			   const struct nd_packet *p)
 {
-	const struct nd_field *f = table->fields;
-	__u32 tested = table->tested, row;
+	__u32 place, starts, at;
 
-#define ND_ROW(NUMBER, condition, value)                                         \
-	if (tested >> ND_FIELD_##NUMBER & 1) {                                   \
-		const struct nd_field *field = &f[ND_FIELD_##NUMBER];            \
-		row = field->absent;                                             \
-		if (condition)                                                   \
-			row = (value);                                           \
-		c->rows[ND_FIELD_##NUMBER] = nd_row_at(c, row);                  \
-	} else {                                                                 \
-		c->rows[ND_FIELD_##NUMBER] = (void *)c->policy + nd_in_bank(c->zero); \
+	if (!first || !c || !field || !p)
+		return 0;
+	at = field->absent;
+	if (nd_value(p, field->number, &place)) {
+		starts = field->starts;
+		if (starts) {
+			void *bank = nd_bank_of(first, c->slot, starts, &c->broken);
+
+			if (field->number <= ND_FIELD_REMOTE_ADDRESS && p->family == 6) {
+				const struct nd_addr *address =
+					field->number == ND_FIELD_LOCAL_ADDRESS ? &p->key.local : &p->key.remote;
+
+				place = nd_search128(bank, starts, field->depth, bpf_be64_to_cpu(address->quads[0]),
+						     bpf_be64_to_cpu(address->quads[1]));
+			} else {
+				place = nd_search32(bank, starts, field->depth, place);
+			}
+		}
+		at = field->rows + ((place & 0xffff) << (c->filters <= ND_SMALL_TABLE ? 3 : 2));
 	}
-	ND_ROW(LOCAL_ADDRESS, true, nd_row_address(c, field, p, &p->key.local))
-	ND_ROW(REMOTE_ADDRESS, true, nd_row_address(c, field, p, &p->key.remote))
-	ND_ROW(LOCAL_ADDRESS_TYPE, true,
-	       nd_row_direct(c, field, nd_address_type(&p->key.local, p->family, ND_LOCAL_UNICAST)))
-	ND_ROW(REMOTE_ADDRESS_TYPE, true,
-	       nd_row_direct(c, field, nd_address_type(&p->key.remote, p->family, 0)))
-	ND_ROW(PROTOCOL, true, nd_row_direct(c, field, p->key.proto))
-	ND_ROW(LOCAL_PORT, nd_has_ports(p->key.proto), nd_row32(c, field, bpf_ntohs(p->key.local_port)))
-	ND_ROW(REMOTE_PORT, nd_has_ports(p->key.proto), nd_row32(c, field, bpf_ntohs(p->key.remote_port)))
-	ND_ROW(ICMP_TYPE, nd_has_icmp(p), nd_row_direct(c, field, p->icmp_type))
-	ND_ROW(ICMP_CODE, nd_has_icmp(p), nd_row_direct(c, field, p->icmp_code))
-	ND_ROW(INTERFACE, true, nd_row32(c, field, p->ifindex))
-	ND_ROW(DIRECTION, true, nd_row_direct(c, field, !p->outbound))
-	ND_ROW(FLAGS, true, nd_row_direct(c, field, p->flags))
-	ND_ROW(REMOTE_MACHINE, p->machine, nd_row32(c, field, p->machine))
-#undef ND_ROW
+	return nd_word(first, c->slot, at, &c->broken);
+}
+
+/* The rows of the packet's values; false: the layer has no filters. */
+__noinline int nd_rows(struct nd_bank *first, struct nd_classification *c, struct nd_packet *p, __u32 layer)
+{
+	const struct nd_table *table;
+	__u64 joined = ~0ull;
+	__u32 number;
+
+	if (!first || !c || !p)
+		return 0;
+	number = layer * 2 + (p->family == 6);
+	if (number >= ND_LAYER_COUNT * 2)
+		return 0;
+	table = &first->policy.tables[number];
+	c->filters = table->filters;
+	if (!table->filters)
+		return 0;
+	c->says = table->says;
+	c->fields = table->fields_tested;
+	if (table->filters <= ND_SMALL_TABLE) {
+		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+			if (i >= c->fields)
+				break;
+			joined &= nd_row_of(first, c, &table->fields[i], p);
+		}
+		c->matches = joined;
+		c->word = 0;
+		return 1;
+	}
+	for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+		__u32 row;
+
+		if (i >= c->fields)
+			break;
+		row = nd_row_of(first, c, &table->fields[i], p);
+		c->rows[i] = row;
+		joined &= nd_word(first, c->slot, row, &c->broken);
+	}
+	c->summary = joined;
+	c->word = ~0u;
+	c->block = ~0u;
+	return 1;
 }
 
 /* Asks from `from` on; what was found before joins in. */
-static __always_inline void nd_ask(struct nd_classification *c, const struct nd_packet *p, __u32 layer)
+static __always_inline void nd_ask(struct nd_bank *first, struct nd_classification *c, struct nd_packet *p, __u32 layer)
 {
-	const struct nd_table *table;
-	__u32 number = layer * 2 + (p->family == 6);
+	struct nd_search search = { .first = first, .c = c };
 
-	c->broken = c->zero;
-	if (number >= ND_LAYER_COUNT * 2)
-		return;
-	table = &c->policy->tables[number];
-	c->filters = table->filters;
-	if (!c->filters)
-		return;
-	c->tested = table->tested;
-	c->says = table->says;
-	nd_rows(c, table, p);
-	c->summary = ~0u - c->zero;
-#pragma unroll
-	for (int field = 0; field < ND_FIELD_COUNT; field++)
-		if (c->tested >> field & 1)
-			c->summary &= c->rows[field]->summary;
-	/* Each step asks a filter, or leaves a word or a block behind. */
-	bpf_loop(ND_TABLE_FILTERS + ND_ROW_BLOCKS * (ND_BLOCK_WORDS + 1), nd_next_match, c, 0);
+	c->slot = nd_slot(first->policy.generation);
+	c->broken = 0;
+	c->pending = 0;
+	/* Most decisions are made by the first word. */
+	if (nd_rows(first, c, p, layer) && !nd_next_match(first, c))
+		/* Each step asks a filter, or leaves a word or a block behind. */
+		bpf_loop(ND_TABLE_FILTERS + ND_ROW_BLOCKS * (ND_BLOCK_WORDS + 1), nd_search_on, &search, 0);
 	if (c->broken)
 		c->found = ND_ACTION_BLOCK;
 }

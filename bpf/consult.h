@@ -13,6 +13,7 @@
 
 /* One question, from the first look at the layer's filters to its decision. */
 struct nd_consultation {
+	struct nd_classification c;
 	struct nd_packet p;
 	__s64 found;   /* as in nd_classification: what was said so far, and by whom */
 	__u64 filter;
@@ -54,20 +55,17 @@ static __always_inline struct nd_consultation *nd_consultation_get(void)
 }
 
 /* Keeps a classification that met a program. */
-static __noinline long nd_keep(struct nd_classification *c, const struct nd_packet *p, __u32 layer)
+static __always_inline long nd_keep(struct nd_consultation *q, struct nd_bank *first, const struct nd_packet *p, __u32 layer)
 {
-	struct nd_consultation *q = nd_consultation_get();
-	const struct nd_filter *filter;
+	struct nd_classification *c = &q->c;
+	const struct nd_filter *filter = nd_at(first, c->slot, c->says + c->from * sizeof(*filter), &c->broken);
 
-	if (!q)
-		return ND_ACTION_BLOCK;
-	filter = nd_at(c, nd_forget(c, c->says + c->from * sizeof(*filter)));
 	if (p) {
 		q->p = *p;
 		q->overridden = 0;
 	}
 	q->layer = layer;
-	q->generation = c->policy->generation;
+	q->generation = first->policy.generation;
 	q->found = c->found;
 	q->filter = c->filter;
 	q->asking = filter->id;
@@ -79,45 +77,57 @@ static __noinline long nd_keep(struct nd_classification *c, const struct nd_pack
 	return ND_FOUND_PENDING;
 }
 
-/* What the layer's filters say; again: from the one that asked on. Action in the low byte, context above it; negative:
- * no filter of the layer has a say, or a program must be asked. */
-__noinline long nd_classify(struct nd_packet *p, __u32 generation, __u32 layer, __u32 again)
+/* What the layer's filters say. Action in the low byte, context above it; negative: no filter of the layer has a say,
+ * or a program must be asked. */
+__noinline long nd_classify(struct nd_bank *first, struct nd_packet *p, __u32 layer)
 {
-	struct nd_classification c = {};
 	struct nd_consultation *q = nd_consultation_get();
+	struct nd_classification *c;
 
-	if (!p || !q)
+	if (!first || !p || !q)
 		return ND_ACTION_BLOCK;
-	if (!again)
-		q->filter = 0;
-	c.banks = nd_generation_banks(generation);
-	c.policy = nd_policy_of(c.banks);
-	/* It stays until nobody is in it; a filter's place means nothing in another one. */
-	if (!c.policy || c.policy->generation != generation)
-		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
-	c.zero = c.policy->zero;
-	if (again) {
-		c.from = q->from;
-		c.found = q->found;
-		c.filter = q->filter;
-		c.hard = q->hard;
-		c.answer = q->answer;
-	} else {
-		c.from = c.zero;
-		c.found = ND_FOUND_NONE - (long)c.zero;
-		c.hard = c.zero;
-		c.answer = ND_CALLOUT_PENDING;
-	}
-	nd_ask(&c, p, layer);
-	if (c.pending)
-		return nd_keep(&c, again ? NULL : p, layer);
-	q->filter = c.filter;
-	return c.found;
+	c = &q->c;
+	c->from = 0;
+	c->found = ND_FOUND_NONE;
+	c->filter = 0;
+	c->hard = 0;
+	c->answer = ND_CALLOUT_PENDING;
+	nd_ask(first, c, p, layer);
+	if (c->pending)
+		return nd_keep(q, first, p, layer);
+	q->filter = c->filter;
+	return c->found;
 }
 
-static __always_inline long nd_resume(struct nd_consultation *q)
+/* Goes on where a program was asked. */
+__noinline long nd_resume(struct nd_consultation *q)
 {
-	return nd_classify(&q->p, q->generation, q->layer, 1);
+	struct nd_classification *c;
+	struct nd_bank *first;
+
+	if (!q)
+		return ND_ACTION_BLOCK;
+	first = nd_generation(q->generation);
+	/* It stays until nobody is in it; a filter's place means nothing in another one. */
+	if (!first || first->policy.generation != q->generation)
+		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
+	c = &q->c;
+	c->from = q->from;
+	c->found = q->found;
+	c->filter = q->filter;
+	c->hard = q->hard;
+	c->answer = q->answer;
+	nd_ask(first, c, &q->p, q->layer);
+	if (c->pending)
+		return nd_keep(q, first, NULL, q->layer);
+	q->filter = c->filter;
+	return c->found;
+}
+
+/* A policy is its first bank's beginning. */
+static __always_inline long nd_classify_by(const struct nd_policy *policy, struct nd_packet *p, __u32 layer)
+{
+	return nd_classify((struct nd_bank *)policy, p, layer);
 }
 
 static __always_inline bool nd_is_transport(__u32 layer)
@@ -422,7 +432,7 @@ __noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u
 static __always_inline long nd_ask_rarely(struct __sk_buff *skb, struct nd_packet *p,
 					  const struct nd_policy *policy, __u32 layer)
 {
-	long found = nd_classify(p, policy->generation, layer, 0);
+	long found = nd_classify_by(policy, p, layer);
 
 	if (found == ND_FOUND_NONE || (found >= 0 && (found & 0xff) != ND_ACTION_BLOCK))
 		return -1;
@@ -454,7 +464,7 @@ static __always_inline long nd_decide(struct __sk_buff *skb, const struct nd_pol
 	/* Most policies have nothing to say of connects. */
 	if (!nd_has_filters(policy, p, layer))
 		return ND_FOUND_NONE - (long)policy->zero;
-	found = nd_classify(p, policy->generation, layer, 0);
+	found = nd_classify_by(policy, p, layer);
 	if (found == ND_FOUND_PENDING) {
 		found = nd_consult(skb);
 		nd_learn(p);

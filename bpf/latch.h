@@ -84,7 +84,7 @@ static __noinline int nd_wait(struct __sk_buff *skb, struct nd_packet *p, const 
 	if (!nd_link_local(p) &&
 	    !nd_peer_ask(skb, p, policy, key->context, reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
 	    store)
-		nd_emit(skb, p, ND_EVENT_STASH, 0, key->context);
+		nd_emit(skb, p, ND_EVENT_WAIT, reason, key->context);
 	if (p->fragment == ND_FRAGMENT_FIRST)
 		nd_fragment_remember(p, ND_FRAGMENT_DROP);
 	return nd_lose(skb, p, reason);
@@ -101,12 +101,6 @@ static __always_inline int nd_protect(struct __sk_buff *skb, struct nd_packet *p
 	return nd_redirect(skb, p, state, policy);
 }
 
-/* What an ICMP error says of its path: nothing that ends a connection. */
-static __always_inline bool nd_tells_path_mtu(const struct nd_packet *p)
-{
-	return p->family == 4 ? p->icmp_type == 3 && p->icmp_code == 4 : p->icmp_type == 2;
-}
-
 #define ND_LATCH_NONE (-2) /* no verdict: the packet belongs to no secured flow */
 
 /* A clear packet that arrives for a secured flow. It changes nothing of it. Packets that were in flight when a
@@ -114,11 +108,9 @@ static __always_inline bool nd_tells_path_mtu(const struct nd_packet *p)
 static __noinline int nd_latch_in(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_flow *flow,
 				  const struct nd_policy *policy)
 {
-	if (p->quoted) {
-		if (nd_tells_path_mtu(p))
-			return nd_pass(p, ND_PASS_IN_PATH_MTU);
+	/* On the wire it is ESP, so an honest router's error quotes ESP, also one of the path MTU. */
+	if (p->quoted)
 		return nd_drop(skb, p, ND_DROP_ICMP_ERROR);
-	}
 	if (flow->first_seen < flow->secured_at && !flow->protected_rx_at &&
 	    p->now <= flow->secured_at + policy->grace_ns) {
 		if (p->fragment == ND_FRAGMENT_FIRST)

@@ -157,10 +157,17 @@ static __always_inline void *nd_policy_banks(void)
 	return bpf_map_lookup_elem(&nd_policies, &zero);
 }
 
-static __always_inline void *nd_generation_banks(__u32 generation)
+static __always_inline __u32 nd_slot(__u32 generation)
 {
-	__u32 place = 1 + (generation & 1);
-	return bpf_map_lookup_elem(&nd_policies, &place);
+	return 1 + (generation & 1);
+}
+
+static __always_inline struct nd_bank *nd_generation(__u32 generation)
+{
+	__u32 slot = nd_slot(generation), zero = 0;
+	void *banks = bpf_map_lookup_elem(&nd_policies, &slot);
+
+	return banks ? bpf_map_lookup_elem(banks, &zero) : NULL;
 }
 
 /* Its const parameter is what makes clang 14 put all of the struct's type into the object, which libbpf

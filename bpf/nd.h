@@ -44,7 +44,7 @@
 	X(CALLOUT_HEADER, "callout_header", "a callout changed the packet and did not rebuild its header") \
 	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
 	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
-	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection, other than of its path MTU") \
+	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection") \
 	X(SECURED_FULL, "secured_full", "protected inbound packet of a new flow while the table of secured flows is full") \
 	X(UNGUARDED, "unguarded", "packet of a secured flow by an interface where no program of ndbpf stands first")
 
@@ -67,8 +67,7 @@
 	X(IN_IPSEC, "in_ipsec", "inbound ESP or AH") \
 	X(IN_IKE, "in_ike", "inbound datagram for the daemon's IKE sockets, ESP in UDP among them") \
 	X(IN_FRAGMENT, "in_fragment", "inbound later fragment, which delivers nothing without its first one") \
-	X(IN_GRACE, "in_grace", "clear inbound packet of a secured flow that was in flight when the flow was upgraded") \
-	X(IN_PATH_MTU, "in_path_mtu", "clear ICMP error that tells the path MTU of a secured flow")
+	X(IN_GRACE, "in_grace", "clear inbound packet of a secured flow that was in flight when the flow was upgraded")
 
 #define ND_FLOW_TRAFFIC(X) \
 	X(OUT_CLEAR, "out_clear", "") \
@@ -89,7 +88,8 @@
 	X(CLEAR_REPLY, "clear_reply", "the peer answered the triggering flow in clear") \
 	X(LATCHED, "latched", "a latched flow wants its peer back") \
 	X(DROP, "drop", "a packet was dropped (sampled)") \
-	X(DISCARD, "discard", "dropped at STREAM, DATAGRAM_DATA or IPPACKET (every packet: the _DISCARD layers)")
+	X(DISCARD, "discard", "dropped at STREAM, DATAGRAM_DATA or IPPACKET (every packet: the _DISCARD layers)") \
+	X(WAIT, "wait", "a packet of a secured or held flow waits for its SA; carries it")
 
 /* WFP layers that BPF serves (FWPM_LAYER_..._V4/V6; the family is a condition). */
 #define ND_LAYERS(X) \
@@ -300,6 +300,8 @@ enum nd_fragment_verdict { ND_FRAGMENT_PASS, ND_FRAGMENT_REDIRECT, ND_FRAGMENT_D
 #define ND_ROW_BLOCKS 32
 #define ND_TABLE_FILTERS (ND_ROW_BLOCKS * ND_BLOCK_FILTERS)
 #define ND_REFERENCE_SHIFT 8
+/* A table of no more filters has them in place of the addresses of rows: 64 bits for each interval. */
+#define ND_SMALL_TABLE 64
 
 struct nd_row {
 	__u32 summary;
@@ -308,13 +310,14 @@ struct nd_row {
 
 #define ND_SEARCH_DEPTH 16  /* of 32-bit values; a start of 128 bits is four times as long: 15 */
 
-/* One field of a layer: 2^depth - 1 starts, sorted, cut its values into 2^depth intervals; rows has the
- * address of each interval's row. Fields of 8 bits have 256 rows and no starts. */
+/* One field of a layer: 2^depth - 1 starts, sorted, cut its values into 2^depth intervals; rows has the address of
+ * each interval's row (32 bits). Fields of 8 bits have 256 rows and no starts: their address is 0. */
 struct nd_field {
 	__u32 starts;
 	__u32 rows;
-	__u32 depth;
-	__u32 absent;  /* the row of a packet without the field */
+	__u16 depth;
+	__u16 number;  /* enum nd_field_number */
+	__u32 absent;  /* address of a packet's without the field: one more of rows */
 };
 
 /* The filters of one layer and family. */
@@ -322,7 +325,7 @@ struct nd_table {
 	__u32 filters; /* how many */
 	__u32 tested;  /* fields that a filter tests, by bits */
 	__u32 says;    /* address of an nd_filter for each, in the order they are asked */
-	__u32 zero;
+	__u32 fields_tested; /* how many: they come first */
 	struct nd_field fields[ND_FIELD_COUNT];
 };
 

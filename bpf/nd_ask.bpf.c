@@ -51,9 +51,16 @@ struct {
 	__type(value, struct nd_question);
 } nd_questions SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nd_classification);
+} nd_classifying SEC(".maps");
+
 struct nd_asking {
-	void *banks;
-	struct nd_policy *policy;
+	struct nd_bank *first;
+	struct nd_classification *c;
 };
 
 static long nd_answer(__u32 index, struct nd_asking *asking)
@@ -72,14 +79,12 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.outbound = question->outbound;
 	p.machine = question->machine;
 
-	struct nd_classification c = {
-		.banks = asking->banks, .policy = asking->policy, .zero = asking->policy->zero,
-	};
-	c.found = -1l - (long)c.zero;
-
-	nd_ask(&c, &p, question->layer);
-	question->found = c.found;
-	question->filter = c.found < 0 ? 0 : c.filter;
+	asking->c->found = -1;
+	asking->c->from = 0;
+	asking->c->hard = 0;
+	nd_ask(asking->first, asking->c, &p, question->layer);
+	question->found = asking->c->found;
+	question->filter = question->found < 0 ? 0 : asking->c->filter;
 	return 0;
 }
 
@@ -88,13 +93,16 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 SEC("tc")
 int nd_ask_filters(struct __sk_buff *skb)
 {
-	struct nd_asking asking = { .banks = nd_policy_banks() };
+	struct nd_asking asking;
+	void *banks = nd_policy_banks();
+	__u32 zero = 0;
 
-	asking.policy = nd_policy_of(asking.banks);
-	if (!asking.policy)
+	asking.first = banks ? bpf_map_lookup_elem(banks, &zero) : NULL;
+	asking.c = bpf_map_lookup_elem(&nd_classifying, &zero);
+	if (!asking.first || !asking.c)
 		return 0;
 	bpf_loop(skb->mark, nd_answer, &asking, 0);
-	return asking.policy->generation;
+	return asking.first->policy.generation;
 }
 
 char nd_license[] SEC("license") = "Dual BSD/GPL";

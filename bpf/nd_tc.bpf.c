@@ -368,9 +368,8 @@ static __always_inline long nd_refusal(long rule)
 	return -1;
 }
 
-/* For nd_in_flow: whether INBOUND_TRANSPORT permits, whether it has a say; ALE's context above. */
+/* For nd_in_flow: whether INBOUND_TRANSPORT permits; ALE's context above. */
 #define ND_IN_PERMITTED 0x1u
-#define ND_IN_PERSISTENT 0x2u
 
 /* Behind the filters. A function of its own: in one with them clang keeps "there is a flow" apart from the pointer,
  * and 6.1's verifier believed a branch between the two never to be taken (measured: a NULL flow was read). */
@@ -392,13 +391,7 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 		return nd_in_clear(skb, p, policy, flow);
 	}
 	if (!flow) {
-		struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
-
-		key.context = said >> 8;
-		if ((said & ND_IN_PERSISTENT) &&
-		    nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy, state))
-			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-		nd_flow_insert(p, policy->generation, key.context, 0);
+		nd_flow_insert(p, policy->generation, said >> 8, 0);
 		/* Another CPU may have secured it since this packet asked the latch. */
 		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
 			bpf_map_delete_elem(&nd_flows, &p->key);
@@ -429,11 +422,21 @@ static __noinline int nd_in_latched(struct __sk_buff *skb, struct nd_packet *p, 
 	return ND_LATCH_NONE;
 }
 
+/* Row 5 of inbound: a new flow in clear may be a secured one whose entry was lost. A filter that asks for
+ * persistence asks for this too. */
+static __noinline bool nd_in_maybe_latched(const struct nd_packet *p, const struct nd_policy *policy, __u32 context)
+{
+	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote, .context = context };
+	struct nd_state *state = nd_state_get();
+
+	return !state || nd_maybe_latched(p, bpf_map_lookup_elem(&nd_peers, &key), policy, state);
+}
+
 static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy)
 {
 	struct nd_flow *flow;
 	long transport, rule = -1, refusal;
-	bool permitted, exempt;
+	bool permitted, exempt, error = nd_icmp_is_error(p);
 	__u32 reason;
 
 	nd_filters_see(skb, p, 0);
@@ -463,7 +466,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
 	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
 	exempt = permitted && nd_has_icmp(p);
-	if (nd_icmp_is_error(p) && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
+	if (error && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
 		nd_follow_quoted(skb, p, exempt);
 		if (p->latched) {
 			int verdict = nd_in_latched(skb, p, policy);
@@ -476,9 +479,12 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	flow = exempt ? NULL : nd_clear_flow(p, policy);
 	if (flow && (flow->flags & ND_FLOW_ANSWER))
 		flow = NULL;
-	if (!flow && !(exempt && nd_icmp_is_error(p))) {
+	if (!flow && !(exempt && error)) {
 		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		refusal = nd_refusal(rule);
+		if (transport >= 0 && !permitted && !flow &&
+		    nd_in_maybe_latched(p, policy, rule >= 0 && refusal < 0 ? rule >> 8 : 0))
+			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 		if (refusal >= 0)
 			return nd_in_drop(skb, p, refusal);
 	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
@@ -488,8 +494,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	if (exempt)
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
 	return nd_in_flow(skb, p, policy, flow,
-			  (permitted ? ND_IN_PERMITTED : 0) | (transport >= 0 ? ND_IN_PERSISTENT : 0) |
-				  (rule >= 0 ? rule >> 8 << 8 : 0));
+			  (permitted ? ND_IN_PERMITTED : 0) | (rule >= 0 ? rule >> 8 << 8 : 0));
 }
 
 static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)

@@ -181,3 +181,30 @@ void nd_stdout_by_line(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }
+
+int nd_udp_socket(bool ipv6)
+{
+	int on = 1;
+	int fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (ipv6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	return fd;
+}
+
+int nd_udp_bind(int fd, bool ipv6, const void *address, uint16_t port)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+
+	if (ipv6)
+		memcpy(&v6.sin6_addr, address, sizeof(v6.sin6_addr));
+	else
+		memcpy(&v4.sin_addr, address, sizeof(v4.sin_addr));
+	if (bind(fd, ipv6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, ipv6 ? sizeof(v6) : sizeof(v4)))
+		return -errno;
+	return 0;
+}

@@ -32,6 +32,7 @@ final class ControlPlane: @unchecked Sendable {
     private let waiting = Locked(false)
     private var stopped = false
     private var lastCounts: [UInt32: UInt64] = [:]
+    private(set) var addressFailures: UInt64 = 0
 
     init(
         loop: any EventLoop, datapath: Datapath, engine: any Engine, keying: KeyingConfiguration,
@@ -94,7 +95,9 @@ final class ControlPlane: @unchecked Sendable {
         case ND_EVENT_CLEAR_REPLY:
             perform(discovery.clearReply(event.peer, flow: event.flow))
         case ND_EVENT_LATCHED:
-            perform(discovery.latched(event.peer, now: now))
+            perform(discovery.latched(event.peer, flow: event.flow, packet: packet, now: now))
+        case ND_EVENT_WAIT:
+            perform(discovery.wait(event.peer, flow: event.flow, packet: packet, now: now))
         default:
             break
         }
@@ -175,6 +178,12 @@ final class ControlPlane: @unchecked Sendable {
         perform(discovery.removed(peer, .deletedLocally, remainingPairs: 0, now: .now()))
         perform(discovery.latched(peer, now: .now()))
         rearm()
+    }
+
+    /// This host's addresses could not be read.
+    func addressesUnread() {
+        addressFailures += 1
+        monitor.publish(MonitorEvent("addresses.failed", "this host's addresses can't be read; the last ones stay in force"))
     }
 
     func fragmentsWait(_ peer: PeerKey) {
@@ -348,8 +357,8 @@ final class ControlPlane: @unchecked Sendable {
     private static let synAgain: [Int64] = [25, 100, 400]
 
     private func send(_ packet: StoredPacket) {
-        // The peer may have answered in clear meanwhile: then it has the packet.
-        if let flow = datapath.flows.lookup(nd_flow_key(packet.flow)),
+        // The peer may have answered in clear meanwhile: then it has the packet. One that waited it can't have.
+        if !packet.waits, let flow = datapath.flow(nd_flow_key(packet.flow)),
             flow.packets.2 != 0 || flow.packets.3 != 0
         {
             return
@@ -363,7 +372,7 @@ final class ControlPlane: @unchecked Sendable {
         loop.scheduleTask(in: .milliseconds(wait)) { [weak self] in
             // What came in protected the kernel engine does not count; that we sent more tells it too.
             guard let self, !self.stopped, self.pairs[packet.peer] != nil,
-                let flow = self.datapath.flows.lookup(nd_flow_key(packet.flow)),
+                let flow = self.datapath.flow(nd_flow_key(packet.flow)),
                 flow.packets.2 == 0, flow.packets.3 == 0, flow.packets.1 <= sent,
                 self.replay.send(packet.bytes)
             else { return }

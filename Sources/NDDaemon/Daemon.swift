@@ -139,7 +139,10 @@ public final class Daemon: Service, @unchecked Sendable {
         log.debug("self-test: negotiated in \(selfTest)")
         let relay = EngineRelay(loop: loop, log: log)
         let link = try engine.start(events: relay)
-        let sockets = IKESockets(loop: loop, port: keying.isakmpPort) { datagram, local, remote in
+        for descriptor in engine.ikeDescriptors { try datapath.markIKESocket(descriptor) }
+        let sockets = IKESockets(
+            loop: loop, port: keying.isakmpPort, mark: { try datapath.markIKESocket($0) }
+        ) { datagram, local, remote in
             relay.controlPlane?.received(datagram, local: local, remote: remote)
         }
         let control = ControlPlane(
@@ -176,8 +179,15 @@ public final class Daemon: Service, @unchecked Sendable {
             } catch {
                 log.error("can't attach again: \(error)")
             }
-            let now = (try? LocalAddresses.synchronize(datapath, protected: interfaces)) ?? [:]
-            return sockets.synchronize(Self.ikeAddresses(now))
+            do {
+                let now = try LocalAddresses.synchronize(datapath, protected: interfaces)
+                return sockets.synchronize(Self.ikeAddresses(now))
+            } catch {
+                // What stands stays: an error is not a host without addresses.
+                log.error("can't read this host's addresses: \(error); the last ones stay in force")
+                control.addressesUnread()
+                return loop.makeSucceededVoidFuture()
+            }
         }
         try await loop.flatSubmit { sockets.synchronize(Self.ikeAddresses(addresses)) }.get()
         try await loop.submit { control.adopt() }.get()
@@ -202,14 +212,15 @@ public final class Daemon: Service, @unchecked Sendable {
         }
         let sampler = TrafficSampler(engine: engine, control: control)
         sampler.start()
-        let idle = compiled.idle.nanoseconds
-        let tcpIdle = compiled.tcpIdle.nanoseconds
+        let lives = FlowSweeper.Lives(
+            idle: compiled.idle.nanoseconds, tcpIdle: compiled.tcpIdle.nanoseconds,
+            securedIdle: compiled.securedIdle.nanoseconds)
         let sweep = serving.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
-            _ = FlowSweeper.sweep(datapath, idle: idle, tcpIdle: tcpIdle, remove: true)
+            _ = FlowSweeper.sweep(datapath, lives: lives, remove: true)
         }
 
         let reports = Reports(
-            options: options, policy: policy, interfaces: interfaces, idle: idle, tcpIdle: tcpIdle,
+            options: options, policy: policy, interfaces: interfaces, lives: lives,
             started: started, link: link, engineReason: choice.reason,
             encapsulation: choice.wantsUDP ? "udp" : "native", control: control)
         let controlSocket = try await ControlServer.start(

@@ -1,3 +1,4 @@
+import CNDSystem
 import Foundation
 import NDCore
 import NIOCore
@@ -8,17 +9,19 @@ import NIOPosix
 final class IKESockets: @unchecked Sendable {
     private let loop: any EventLoop
     private let port: UInt16
+    private let mark: @Sendable (_ descriptor: Int32) throws -> Void
     private let deliver: @Sendable (_ datagram: [UInt8], _ local: Endpoint, _ remote: Endpoint) -> Void
     private var channels: [IPAddress: any Channel] = [:]
     private var opening: Set<IPAddress> = []
     private(set) var failures: [IPAddress: String] = [:]
 
     init(
-        loop: any EventLoop, port: UInt16,
+        loop: any EventLoop, port: UInt16, mark: @escaping @Sendable (_ descriptor: Int32) throws -> Void,
         deliver: @escaping @Sendable (_ datagram: [UInt8], _ local: Endpoint, _ remote: Endpoint) -> Void
     ) {
         self.loop = loop
         self.port = port
+        self.mark = mark
         self.deliver = deliver
     }
 
@@ -34,8 +37,16 @@ final class IKESockets: @unchecked Sendable {
             opening.insert(address)
             let local = Endpoint(address, port)
             let deliver = self.deliver
+            let descriptor: Int32
+            do {
+                descriptor = try open(address)
+            } catch {
+                // An IPv6 address is tentative for a second or two; the next synchronize tries again.
+                opening.remove(address)
+                failures[address] = "\(error)"
+                return loop.makeSucceededVoidFuture()
+            }
             let bound = DatagramBootstrap(group: loop)
-                .channelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
                 .channelOption(
                     ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536))
                 .channelInitializer { channel in
@@ -44,19 +55,40 @@ final class IKESockets: @unchecked Sendable {
                             IKEDatagramHandler(local: local, deliver: deliver))
                     }
                 }
-                .bind(host: address.description, port: Int(port))
+                .withBoundSocket(descriptor)
             let box = NIOLoopBound(self, eventLoop: loop)
             return bound.map { channel in
                 box.value.opening.remove(address)
                 box.value.failures[address] = nil
                 box.value.channels[address] = channel
             }.recover { error in
-                // An IPv6 address is tentative for a second or two; the next synchronize tries again.
                 box.value.opening.remove(address)
                 box.value.failures[address] = "\(error)"
             }
         }
         return EventLoopFuture.andAllSucceed(opened, on: loop)
+    }
+
+    /// Marked as the daemon's before it has its port.
+    private func open(_ address: IPAddress) throws -> Int32 {
+        let descriptor = nd_udp_socket(!address.isIPv4)
+        guard descriptor >= 0 else { throw Self.failure("open", address, descriptor) }
+        do {
+            try mark(descriptor)
+        } catch {
+            close(descriptor)
+            throw error
+        }
+        let error = nd_udp_bind(descriptor, !address.isIPv4, address.bytes, port)
+        guard error == 0 else {
+            close(descriptor)
+            throw Self.failure("bind", address, error)
+        }
+        return descriptor
+    }
+
+    private static func failure(_ what: String, _ address: IPAddress, _ error: Int32) -> NDError {
+        NDError("ike.socket", "can't \(what) the IKE socket of \(address): \(String(cString: strerror(-error)))")
     }
 
     var hasFailures: Bool { !failures.isEmpty }

@@ -15,8 +15,7 @@ struct Reports: @unchecked Sendable {
     let options: DaemonOptions
     let policy: Policy
     let interfaces: [String]
-    let idle: UInt64
-    let tcpIdle: UInt64
+    let lives: FlowSweeper.Lives
     let started: Date
     let link: EngineLink
     let engineReason: String
@@ -49,7 +48,7 @@ struct Reports: @unchecked Sendable {
 
     private func status() -> StatusReport {
         let stats = control.datapath.stats()
-        let flows = FlowSweeper.sweep(control.datapath, idle: idle, tcpIdle: tcpIdle, remove: false)
+        let flows = FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
         let counters = control.discovery.counters
         var drops: [String: UInt64] = [:]
         for (item, count) in zip(Lists.dropReasons, dropCounts(stats)) { drops[item.label] = count }
@@ -157,11 +156,12 @@ struct Reports: @unchecked Sendable {
             for (reason, value) in keying.dropped { snapshot.ikeDrops[reason.rawValue] = value }
             for (reason, value) in keying.malformed { snapshot.ikeDrops["malformed_\(reason)", default: 0] &+= value }
             snapshot.policyGeneration = UInt64(generation)
+            snapshot.addressFailures = control.addressFailures
             snapshot.startedAtUnixSeconds = started.timeIntervalSince1970
             return snapshot
         }.map { snapshot in
             var snapshot = snapshot
-            let count = FlowSweeper.sweep(control.datapath, idle: idle, tcpIdle: tcpIdle, remove: false)
+            let count = FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
             snapshot.flows.clear = UInt64(count.clear)
             snapshot.flows.secure = UInt64(count.secure)
             snapshot.flows.exempt = UInt64(count.exempt)

@@ -64,6 +64,12 @@ public struct BPFMap<Key, Value>: Sendable {
             hint: error == E2BIG ? "the map is full: `ndbpf maps` shows its fill; load with a larger size" : nil)
     }
 
+    /// Whether the kernel refuses another entry for want of room, by its own count.
+    var isFull: Bool {
+        guard let info = bpf_map_info(of: descriptor) else { return false }
+        return entries().count >= Int(info.max_entries)
+    }
+
     /// False when there was no such entry.
     @discardableResult
     public func delete(_ key: Key) -> Bool {

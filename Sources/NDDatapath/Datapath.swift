@@ -10,6 +10,8 @@ import NDCore
 public final class Datapath: Sendable {
     public let instance: Instance
     public let flows: BPFMap<nd_flow_key, nd_flow>
+    /// The latch: secured flows.
+    public let secured: BPFMap<nd_flow_key, nd_flow>
     public let peers: BPFMap<nd_peer_key, nd_peer>
     public let local: BPFMap<nd_addr, UInt32>
     public let fragments: BPFMap<nd_fragment_key, nd_fragment>
@@ -19,11 +21,12 @@ public final class Datapath: Sendable {
     public let protections: BPFMap<nd_peer_key, nd_protection>
     public let eventsDescriptor: Int32
     public let statsDescriptor: Int32
+    private let ikeSocketsDescriptor: Int32
 
     static let mapNames = [
         "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
         "nd_events", "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
-        "nd_machines",
+        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_ike_sockets", "nd_fresh",
     ]
     static let programNames = [
         "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress",
@@ -41,6 +44,8 @@ public final class Datapath: Sendable {
                 hint: "ndbpf unload, then load again")
         }
         flows = try instance.openMap("nd_flows")
+        secured = try instance.openMap("nd_secured")
+        ikeSocketsDescriptor = try instance.openPin("nd_ike_sockets")
         peers = try instance.openMap("nd_peers")
         local = try instance.openMap("nd_local")
         fragments = try instance.openMap("nd_fragments")
@@ -53,10 +58,22 @@ public final class Datapath: Sendable {
 
     deinit {
         for fd in [
-            flows.descriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
+            flows.descriptor, secured.descriptor, ikeSocketsDescriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
             policies.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
         ] { close(fd) }
     }
+
+    /// Says of a UDP socket that it is the daemon's: what it sends and gets from an IKE port is exempt.
+    public func markIKESocket(_ descriptor: Int32) throws {
+        var key = descriptor
+        var value: UInt32 = 1
+        guard bpf_map_update_elem(ikeSocketsDescriptor, &key, &value, 0) == 0 else {
+            throw NDError("map.ike-socket", "can't mark an IKE socket: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// A flow's entry, whichever table has it.
+    public func flow(_ key: nd_flow_key) -> nd_flow? { secured.lookup(key) ?? flows.lookup(key) }
 
     /// Changes the dynamic state and raises the epoch, so that no cached verdict outlives it.
     public func changeState(_ body: (inout nd_state) -> Void = { _ in }) throws {
@@ -114,6 +131,7 @@ public final class Datapath: Sendable {
             var count: Int?
             switch name {
             case "nd_flows": count = flows.entries().count
+            case "nd_secured": count = secured.entries().count
             case "nd_peers": count = peers.entries().count
             case "nd_local": count = local.entries().count
             case "nd_fragments": count = fragments.entries().count

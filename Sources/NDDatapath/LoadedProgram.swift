@@ -18,9 +18,7 @@ final class LoadedProgram {
         let error = bpf_object__load(object)
         guard error == 0 else {
             bpf_object__close(object)
-            throw NDError(
-                "bench.load", "can't load \(name): \(String(cString: strerror(-error)))",
-                context: String(String(cString: nd_bpf_log()).suffix(400)), hint: "run as root")
+            throw VerifierReport.refusal(image, name, error: error, code: "bench.load")
         }
         self.object = object
     }

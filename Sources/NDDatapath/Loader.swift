@@ -139,11 +139,7 @@ public enum Loader {
         }
         let loaded = bpf_object__load(object)
         guard loaded == 0, let program = bpf_object__find_program_by_name(object, "nd_ingress") else {
-            return .failure(
-                NDError(
-                    "load.verifier", "the kernel refuses them: \(String(cString: strerror(-loaded)))",
-                    context: String(String(cString: nd_bpf_log()).suffix(500)),
-                    hint: "CAP_BPF and CAP_NET_ADMIN are needed, and Linux 5.17 or newer"))
+            return .failure(VerifierReport.refusal(nd_object_tc, "nd_tc", error: loaded))
         }
         let loopback = if_nametoindex("lo")
         guard loopback != 0 else { return .success("clsact") }
@@ -164,7 +160,7 @@ public enum Loader {
         }
         defer { bpf_object__close(object) }
         for (name, entries) in [
-            ("nd_flows", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
+            ("nd_flows", options.flows), ("nd_secured", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
         ] {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__set_max_entries(map, entries) == 0
@@ -178,13 +174,7 @@ public enum Loader {
         }
         let loaded = bpf_object__load(object)
         guard loaded == 0 else {
-            throw NDError(
-                "load.verifier",
-                "the kernel refused the BPF programs: \(String(cString: strerror(-loaded)))",
-                context: String(cString: nd_bpf_log()),
-                hint: loaded == -EPERM
-                    ? "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; `ndbpf doctor` tells what is missing"
-                    : "`ndbpf doctor` tells what this kernel can do; nothing was changed")
+            throw VerifierReport.refusal(nd_object_tc, "nd_tc", programs: programs, error: loaded)
         }
         try FileManager.default.createDirectory(
             atPath: instance.pinDirectory, withIntermediateDirectories: true,

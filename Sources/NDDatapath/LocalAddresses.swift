@@ -10,9 +10,11 @@ public enum LocalAddresses {
     static let dummy = IPAddress(high: 0, low: 0xffff_c000_0008)
 
     /// Every address of this network namespace with what it is to the host.
-    public static func current() -> [IPAddress: UInt32] {
+    public static func current() throws(NDError) -> [IPAddress: UInt32] {
         var first: UnsafeMutablePointer<ifaddrs>?
-        guard getifaddrs(&first) == 0 else { return [:] }
+        guard getifaddrs(&first) == 0 else {
+            throw NDError("address.read", "can't read this host's addresses: \(String(cString: strerror(errno)))")
+        }
         defer { freeifaddrs(first) }
         var all: [IPAddress: UInt32] = [:]
         var next = first
@@ -32,20 +34,24 @@ public enum LocalAddresses {
     }
 
     /// Writes what is missing, removes what is gone; raises the epoch when anything changed.
-    /// Returns the addresses now.
+    /// Returns the addresses now. The map is a cache: of an address that it has no room for BPF asks the kernel.
     @discardableResult
     public static func synchronize(_ datapath: Datapath, protected interfaces: [String]) throws -> [IPAddress: UInt32] {
-        let wanted = current()
+        let wanted = try current()
         var changed = false
         let present = Dictionary(
             datapath.local.entries().map { ($0.key.address, $0.value) }, uniquingKeysWith: { a, _ in a })
-        for (address, kind) in wanted where present[address] != kind {
-            try datapath.local.update(nd_addr(address), kind)
-            changed = true
-        }
         for address in present.keys where wanted[address] == nil {
             datapath.local.delete(nd_addr(address))
             changed = true
+        }
+        for (address, kind) in wanted where present[address] != kind {
+            do {
+                try datapath.local.update(nd_addr(address), kind)
+                changed = true
+            } catch  where datapath.local.isFull {
+                break
+            }
         }
         let mtu = interfaces.map { nd_interface_mtu($0) }.filter { $0 > 0 }.min() ?? 0
         if changed || datapath.state.lookup(0)?.mtu != UInt32(mtu) {

@@ -28,11 +28,7 @@ enum SocketProgram {
             guard error == 0 else { throw NDError("load.map", "can't share map \(map): \(String(cString: strerror(-error)))") }
         }
         let error = bpf_object__load(object)
-        guard error == 0 else {
-            throw NDError(
-                "load.verifier", "the kernel refused the program for sockets: \(String(cString: strerror(-error)))",
-                context: String(cString: nd_bpf_log()), hint: "nothing was changed")
-        }
+        guard error == 0 else { throw VerifierReport.refusal(nd_object_socket, name, error: error) }
         guard let slots = bpf_object__find_map_by_name(object, CalloutSlots.socketMap),
             let loaded = bpf_object__find_program_by_name(object, name),
             bpf_map__pin(slots, instance.mapPin(CalloutSlots.socketMap)) == 0,

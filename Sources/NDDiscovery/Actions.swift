@@ -9,7 +9,9 @@ public enum DiscoveryEvent: Sendable {
     /// The peer answered this flow in clear.
     case clearReply(PeerKey, FlowKey)
     /// A latched flow wants its peer back.
-    case latched(PeerKey, FlowKey)
+    case latched(PeerKey, FlowKey, packet: [UInt8]?)
+    /// A packet of a secured or held flow waits for the SA.
+    case wait(PeerKey, FlowKey, packet: [UInt8]?)
     /// An SA pair is installed both ways, by whichever side's negotiation.
     case established(PeerKey, isBoundary: Bool)
     case failed(PeerKey, FailureReason)

@@ -22,6 +22,7 @@ public struct Discovery: Sendable {
         /// idle TCP flow entry.
         public var secureMemory = Span.seconds(5 * 24 * 3600)
         public var store = ReplayStore.Limits()
+        public var waiting = ReplayStore.Limits.waiting
 
         public init() {}
     }
@@ -45,6 +46,8 @@ public struct Discovery: Sendable {
     public private(set) var counters = DiscoveryCounters()
     var peers: [PeerKey: Peer] = [:]
     var store: ReplayStore
+    /// The last packet of each flow that waits for its SA.
+    var waiting: ReplayStore
     private var budget: NegotiationBudget
     private var deadlines = DeadlineQueue()
     private let random: (any RandomSource)?
@@ -54,6 +57,7 @@ public struct Discovery: Sendable {
         self.configuration = configuration
         self.random = random
         store = ReplayStore(limits: configuration.store)
+        waiting = ReplayStore(limits: configuration.waiting)
         budget = NegotiationBudget(
             concurrent: configuration.concurrent, perSecond: configuration.perSecond, burst: configuration.burst)
     }
@@ -63,7 +67,8 @@ public struct Discovery: Sendable {
         case .negotiate(let peer, let flow, let packet): negotiate(peer, flow: flow, packet: packet, now: now)
         case .stash(let peer, let flow, let packet): stash(peer, flow: flow, packet: packet, now: now)
         case .clearReply(let peer, let flow): clearReply(peer, flow: flow)
-        case .latched(let peer, _): latched(peer, now: now)
+        case .latched(let peer, let flow, let packet): latched(peer, flow: flow, packet: packet, now: now)
+        case .wait(let peer, let flow, let packet): wait(peer, flow: flow, packet: packet, now: now)
         case .established(let peer, let isBoundary): established(peer, isBoundary: isBoundary, now: now)
         case .failed(let peer, let reason): failed(peer, reason, now: now)
         case .removed(let peer, let reason, let remaining):
@@ -74,10 +79,7 @@ public struct Discovery: Sendable {
 
     /// When `timer` has something to do next.
     public var nextTimer: Instant? {
-        switch (deadlines.next, store.nextExpiry) {
-        case (let a?, let b?): min(a, b)
-        case (let a, let b): a ?? b
-        }
+        [deadlines.next, store.nextExpiry, waiting.nextExpiry].compactMap { $0 }.min()
     }
 
     // MARK: what the datapath asks
@@ -90,8 +92,26 @@ public struct Discovery: Sendable {
 
     /// A peer that this machine doesn't know and that has latched flows was secured by an earlier
     /// daemon.
-    public mutating func latched(_ key: PeerKey, now: Instant) -> [DiscoveryAction] {
-        ask(key, assumeSecured: true, now: now)
+    public mutating func latched(
+        _ key: PeerKey, flow: FlowKey? = nil, packet: [UInt8]? = nil, now: Instant
+    ) -> [DiscoveryAction] {
+        let actions = ask(key, assumeSecured: true, now: now)
+        guard let flow else { return actions }
+        return actions + wait(key, flow: flow, packet: packet, now: now)
+    }
+
+    /// A packet of a secured or held flow, which no failure of a negotiation lets go.
+    public mutating func wait(
+        _ key: PeerKey, flow: FlowKey, packet: [UInt8]?, now: Instant
+    ) -> [DiscoveryAction] {
+        if let peer = peers[key], peer.record.isAnswering, peer.negotiatingSince == nil { peers[key]?.isWanted = true }
+        guard let packet, let peer = peers[key] else { return drop(key, .useless) }
+        let stored = StoredPacket(flow: flow, peer: key, bytes: packet, storedAt: now, waits: true)
+        // The event was on its way when the SA came up.
+        if peer.record.state == .secured { return replay([stored], to: peer, now: now) }
+        guard waiting.store(stored) == nil else { return drop(key, .full) }
+        counters.stored += 1
+        return []
     }
 
     public mutating func stash(
@@ -218,7 +238,7 @@ public struct Discovery: Sendable {
         keep(key, peer, until: nil)
         actions.append(.setPeer(key, peer.record))
         if isNew { actions.append(.log(.secured(key, afterNanoseconds: since.map { now.since($0).nanoseconds }))) }
-        return actions + replay(store.take(key), to: peer, now: now)
+        return actions + replay(store.take(key) + waiting.take(key), to: peer, now: now)
     }
 
     public mutating func failed(_ key: PeerKey, _ reason: FailureReason, now: Instant) -> [DiscoveryAction] {
@@ -282,7 +302,9 @@ public struct Discovery: Sendable {
 
     public mutating func timer(_ now: Instant) -> [DiscoveryAction] {
         var actions: [DiscoveryAction] = []
-        for (key, count) in store.expire(now).sorted(by: { $0.key.description < $1.key.description }) {
+        for (key, count) in store.expire(now).merging(waiting.expire(now), uniquingKeysWith: +)
+            .sorted(by: { $0.key.description < $1.key.description })
+        {
             actions += drop(key, .expired, count: count)
         }
         while let (at, key) = deadlines.pop(due: now) {
@@ -348,7 +370,7 @@ public struct Discovery: Sendable {
     }
 
     public var peerCount: Int { peers.count }
-    public var storedPackets: Int { store.count }
+    public var storedPackets: Int { store.count + waiting.count }
     public var negotiating: Int { budget.running }
 
     public func record(_ peer: PeerKey) -> PeerRecord? { peers[peer]?.record }
@@ -366,7 +388,7 @@ public struct Discovery: Sendable {
         }.map { key, peer in
             PeerStatus(
                 peer: key, record: peer.record, failures: peer.failures, lastFailure: peer.lastFailure,
-                negotiations: peer.negotiations, storedPackets: store.packets(of: key))
+                negotiations: peer.negotiations, storedPackets: store.packets(of: key) + waiting.packets(of: key))
         }
     }
 
@@ -404,7 +426,7 @@ public struct Discovery: Sendable {
     private mutating func forget(_ key: PeerKey) -> [DiscoveryAction] {
         peers[key] = nil
         counters.forgotten += 1
-        let waiting = store.take(key).count
+        let waiting = store.take(key).count + waiting.take(key).count
         return (waiting == 0 ? [] : drop(key, .useless, count: waiting)) + [.removePeer(key), .log(.forgotten(key))]
     }
 
@@ -424,8 +446,8 @@ public struct Discovery: Sendable {
 
     private mutating func replay(_ packets: [StoredPacket], to peer: Peer, now: Instant) -> [DiscoveryAction] {
         packets.flatMap { packet -> [DiscoveryAction] in
-            if store.isOver(packet, now) { return drop(packet.peer, .expired) }
-            if peer.record.isBoundary, packet.flow.proto != IPProtocol.tcp { return drop(packet.peer, .boundary) }
+            if (packet.waits ? waiting : store).isOver(packet, now) { return drop(packet.peer, .expired) }
+            if peer.record.isBoundary, !packet.waits, packet.flow.proto != IPProtocol.tcp { return drop(packet.peer, .boundary) }
             counters.fates[.replayed, default: 0] += 1
             return [.replay(packet)]
         }

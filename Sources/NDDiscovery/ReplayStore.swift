@@ -7,12 +7,15 @@ public struct StoredPacket: Hashable, Sendable {
     /// From the IP header on, whole.
     public var bytes: [UInt8]
     public var storedAt: Instant
+    /// To its sender it was sent and lost; it may not leave before the SA is up.
+    public var waits: Bool
 
-    public init(flow: FlowKey, peer: PeerKey, bytes: [UInt8], storedAt: Instant) {
+    public init(flow: FlowKey, peer: PeerKey, bytes: [UInt8], storedAt: Instant, waits: Bool = false) {
         self.flow = flow
         self.peer = peer
         self.bytes = bytes
         self.storedAt = storedAt
+        self.waits = waits
     }
 
     /// A SYN or SYN-ACK.
@@ -23,8 +26,8 @@ public struct StoredPacket: Hashable, Sendable {
     }
 }
 
-/// First packets of flows, sent again when the SA is up: at most one a flow, bounded in number,
-/// bytes and time.
+/// Packets that are sent again when the SA is up: at most one a flow, bounded in number, bytes and time. First
+/// packets of clear flows are kept as they are; of a packet that waits a later one of its flow takes the place.
 public struct ReplayStore: Sendable {
     public struct Limits: Hashable, Sendable {
         public var packets = 1024
@@ -33,6 +36,15 @@ public struct ReplayStore: Sendable {
         public var life = Span.seconds(3)
 
         public init() {}
+
+        /// TCP keeps trying for minutes, the last time after two without a word.
+        public static let waiting: Limits = {
+            var limits = Limits()
+            limits.packets = 8192
+            limits.bytes = 8 << 20
+            limits.life = .seconds(150)
+            return limits
+        }()
     }
 
     public let limits: Limits
@@ -50,7 +62,10 @@ public struct ReplayStore: Sendable {
 
     /// nil: stored.
     public mutating func store(_ packet: StoredPacket) -> Refusal? {
-        guard !flows.contains(packet.flow) else { return .duplicate }
+        if flows.contains(packet.flow) {
+            guard packet.waits else { return .duplicate }
+            _ = take(packet.flow, of: packet.peer)
+        }
         guard count < limits.packets, bytes + packet.bytes.count <= limits.bytes else { return .full }
         flows.insert(packet.flow)
         packets[packet.peer, default: []].append(packet)

@@ -104,6 +104,8 @@ public protocol Engine: AnyObject, Sendable {
     func remove(peer: PeerKey, inboundSPI: UInt32, outboundSPI: UInt32)
     /// Sends an IKE datagram from UDP 4500; the non-ESP marker is in it.
     func sendIKE(_ datagram: [UInt8], from: Endpoint, to: Endpoint)
+    /// Its UDP sockets at the NAT-traversal port.
+    var ikeDescriptors: [Int32] { get }
     /// The pairs that an earlier daemon left and that are still in use.
     func adopted() -> [SurvivingPair]
     func statistics() -> EngineStatistics

@@ -45,18 +45,12 @@ extension Snapshot {
     }
 
     private var traffic: [MetricFamily] {
-        // One split of every packet that passed: direction and what protected it.
-        let kinds: [(nd_pass_kind, String, String)] = [
-            (ND_PASS_OUT_CLEAR, "out", "clear"), (ND_PASS_OUT_PROTECTED, "out", "protected"),
-            (ND_PASS_OUT_EXEMPT, "out", "exempt"), (ND_PASS_IN_CLEAR, "in", "clear"),
-            (ND_PASS_IN_PROTECTED, "in", "protected"), (ND_PASS_IN_EXEMPT, "in", "exempt"),
-        ]
+        // One split of every packet that passed: direction, and what protected it or why nothing had to.
         func passed(_ values: [UInt64]) -> [Sample] {
-            kinds.map { kind, direction, traffic in
-                let index = Int(kind.rawValue)
+            zip(Lists.passKinds, values).map { kind, value in
+                let words = kind.label.split(separator: "_", maxSplits: 1).map(String.init)
                 return Sample(
-                    Double(values.indices.contains(index) ? values[index] : 0),
-                    [Label("direction", direction), Label("traffic", traffic)])
+                    Double(value), [Label("direction", words.first ?? ""), Label("traffic", words.last ?? "")])
             }
         }
         func dropped(_ values: [UInt64]) -> [Sample] {
@@ -64,10 +58,12 @@ extension Snapshot {
         }
         return [
             MetricFamily(
-                "ndbpf_packets_total", .counter, "Packets that passed, by direction and protection.",
+                "ndbpf_packets_total", .counter,
+                "Packets that passed, by direction and protection, or the reason why they need none.",
                 passed(datapath.passedPackets)),
             MetricFamily(
-                "ndbpf_bytes_total", .counter, "IP bytes that passed, by direction and protection.",
+                "ndbpf_bytes_total", .counter,
+                "IP bytes that passed, by direction and protection, or the reason why they need none.",
                 passed(datapath.passedBytes)),
             MetricFamily(
                 "ndbpf_dropped_packets_total", .counter, "Packets dropped, by reason.",
@@ -101,6 +97,13 @@ extension Snapshot {
                 ]),
             counter("flows_created", "Entries made in the flow table.", datapath.flowsCreated),
             counter("flow_upgrades", "Clear connections that became protected.", datapath.upgrades),
+            counter("secured_full", "Secured connections that found no room in their table.", datapath.securedFull),
+            counter(
+                "guarded_packets", "Packets of secured connections that met the guard of an interface that is not protected.",
+                datapath.guarded),
+            counter(
+                "address_failures", "Reads of this host's addresses that failed: the last ones stayed in force.",
+                addressFailures),
         ]
     }
 

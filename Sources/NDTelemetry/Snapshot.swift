@@ -21,6 +21,8 @@ public struct Snapshot: Sendable {
         public var calloutsAsked: UInt64 = 0
         public var calloutsOverridden: UInt64 = 0
         public var calloutsMissing: UInt64 = 0
+        public var securedFull: UInt64 = 0
+        public var guarded: UInt64 = 0
         /// Indexed by enum nd_layer.
         public var discards: [UInt64]
 
@@ -49,6 +51,8 @@ public struct Snapshot: Sendable {
             calloutsAsked = stats.callouts_asked
             calloutsOverridden = stats.callouts_overridden
             calloutsMissing = stats.callouts_missing
+            securedFull = stats.secured_full
+            guarded = stats.guarded
             discards = words(stats.discards)
         }
 
@@ -68,6 +72,8 @@ public struct Snapshot: Sendable {
             result.oversize &+= b.oversize
             result.calloutsAsked &+= b.calloutsAsked
             result.calloutsOverridden &+= b.calloutsOverridden
+            result.securedFull &+= b.securedFull
+            result.guarded &+= b.guarded
             result.calloutsMissing &+= b.calloutsMissing
             result.discards = sum(a.discards, b.discards)
             return result
@@ -116,6 +122,8 @@ public struct Snapshot: Sendable {
     public var ikeReceived: UInt64 = 0
     public var ikeSent: UInt64 = 0
     public var policyGeneration: UInt64 = 0
+    /// Reads of the host's addresses that failed.
+    public var addressFailures: UInt64 = 0
     /// Since 1970; 0 leaves the metric out.
     public var startedAtUnixSeconds: Double = 0
 

@@ -26,6 +26,9 @@ struct Bench: ParsableCommand {
     @Flag(help: "Only this: what filters cost, 10 to 10,000 of them, beside nftables.")
     var filters = false
 
+    @Flag(help: "Only this: the steps that this kernel's verifier takes for each BPF program.")
+    var verifier = false
+
     func validate() throws {
         guard (1...1_000_000).contains(saPairs ?? 1) else { throw ValidationError("--sa-pairs is 1 to 1000000") }
         guard (1...60).contains(seconds) else { throw ValidationError("--seconds is 1 to 60") }
@@ -36,6 +39,10 @@ struct Bench: ParsableCommand {
         func progress(_ text: String) { FileHandle.standardError.write(Data("... \(text)\n".utf8)) }
         if let saPairs {
             try report(try SACapacity.measure(pairs: saPairs, progress: progress))
+            return
+        }
+        if verifier {
+            try report(try VerifierReport.all())
             return
         }
         if filters {
@@ -59,6 +66,22 @@ struct Bench: ParsableCommand {
         figures += try FilterBenchmark(runs: runs, progress: progress).measure()
         figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
         try report(figures)
+    }
+
+    private func report(_ programs: [VerifierReport]) throws {
+        if options.json {
+            print(try JSONOutput.text("verifier", programs))
+            return
+        }
+        print("verifier of Linux \(VerifierReport.kernelRelease)")
+        var table = TextTable([.init("PROGRAM"), .init("STEPS", .right), .init("GOAL"), .init("")])
+        for program in programs {
+            table.add([
+                program.program, program.steps.map { "\($0)" } ?? "-", "<= \(VerifierReport.goal)",
+                program.error != 0 ? "REFUSED" : (program.steps ?? .max) <= VerifierReport.goal ? "reached" : "MISSED",
+            ])
+        }
+        print(table.text, terminator: "")
     }
 
     private func report(_ figures: [Figure]) throws {

@@ -179,7 +179,8 @@ struct Flows: ParsableCommand {
 
     static func rows(_ datapath: Datapath, most: Int) -> [Row] {
         let now = Instant.now()
-        return datapath.flows.entries(most: most).map { key, flow in
+        let secured = datapath.secured.entries(most: most)
+        return (secured + datapath.flows.entries(most: max(0, most - secured.count))).map { key, flow in
             let known = key.key
             let state: String
             if flow.flags & ND_FLOW_SECURE != 0 {
@@ -230,7 +231,7 @@ struct Maps: ParsableCommand {
         abstract: "The BPF maps: type, size and fill; with a name, its entries.")
     @OptionGroup var options: GlobalOptions
 
-    @Argument(help: "flows, peers, local, fragments, state, policy or stats (or the map's full name).")
+    @Argument(help: "flows, secured, peers, local, fragments, state, policy or stats (or the map's full name).")
     var name: String?
 
     @Flag(help: "Entries as hexadecimal bytes: key and value.")
@@ -255,8 +256,8 @@ struct Maps: ParsableCommand {
         guard let name else { return try list(datapath) }
         let entries: [Entry]
         switch name.hasPrefix("nd_") ? String(name.dropFirst(3)) : name {
-        case "flows":
-            entries = decode(datapath.flows) { key, flow in
+        case "flows", "secured":
+            entries = decode(name.hasSuffix("flows") ? datapath.flows : datapath.secured) { key, flow in
                 ("\(key.key)", "flags \(Self.flags(flow.flags)) out \(flow.packets.0)+\(flow.packets.1) in \(flow.packets.2)+\(flow.packets.3) packets (clear+protected) epoch \(flow.epoch)/\(flow.epoch_in)")
             }
         case "peers":
@@ -297,6 +298,8 @@ struct Maps: ParsableCommand {
                     Entry(key: "upgrades", value: "\(stats.upgrades)"),
                     Entry(key: "events lost", value: "\(stats.events_lost)"),
                     Entry(key: "peers full", value: "\(stats.peers_full)"),
+                    Entry(key: "secured full", value: "\(stats.secured_full)"),
+                    Entry(key: "guarded", value: "\(stats.guarded)"),
                     Entry(key: "callouts asked", value: "\(stats.callouts_asked)"),
                     Entry(key: "callouts overridden", value: "\(stats.callouts_overridden)"),
                     Entry(key: "callouts missing", value: "\(stats.callouts_missing)"),
@@ -306,7 +309,7 @@ struct Maps: ParsableCommand {
         default:
             throw NDError(
                 "usage.map", "there is no map '\(name)'",
-                hint: "flows, peers, local, fragments, protections, machines, state, policy or stats")
+                hint: "flows, secured, peers, local, fragments, protections, machines, state, policy or stats")
         }
         if options.json {
             print(try JSONOutput.text("entries", entries))
@@ -368,7 +371,7 @@ struct Maps: ParsableCommand {
         let names: [(UInt32, String)] = [
             (ND_FLOW_SECURE, "secure"), (ND_FLOW_EXEMPT, "exempt"), (ND_FLOW_FIN_OUT, "fin-out"),
             (ND_FLOW_FIN_IN, "fin-in"), (ND_FLOW_RESET, "reset"), (ND_FLOW_TRIGGER, "trigger"),
-            (ND_FLOW_CLEAR_REPLY, "clear-reply"),
+            (ND_FLOW_CLEAR_REPLY, "clear-reply"), (ND_FLOW_ANSWER, "answer"), (ND_FLOW_ACCEPTED, "accepted"),
         ]
         let set = names.filter { flags & $0.0 != 0 }.map(\.1)
         return set.isEmpty ? "none" : set.joined(separator: ",")

@@ -7,6 +7,8 @@ struct Guest: Sendable {
     enum Kernel: String, Sendable, CaseIterable, CustomStringConvertible {
         case v6_1 = "6.1"
         case v6_12 = "6.12"
+        /// That of Debian's newest backports: 7.3 in November 2026.
+        case newest
         var description: String { "Linux \(rawValue)" }
     }
 

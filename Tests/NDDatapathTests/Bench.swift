@@ -27,6 +27,7 @@ enum Hook: String, CaseIterable, Sendable {
 }
 
 enum Verdict: Hashable {
+    /// `redirect` is into nd0 or, with a reason for a drop, into no device: the packet is lost.
     case pass, drop, redirect
     case other(UInt32)
 
@@ -54,7 +55,7 @@ final class LoadedObject: @unchecked Sendable {
         guard let object = nd_bpf_open(image, size, "nd_test") else {
             throw NDError("test.open", String(cString: nd_bpf_log()))
         }
-        for (name, entries) in [("nd_flows", 4096), ("nd_peers", 256), ("nd_local", 64), ("nd_fragments", 1024)] {
+        for (name, entries) in [("nd_flows", 4096), ("nd_secured", 4096), ("nd_peers", 256), ("nd_local", 64), ("nd_fragments", 1024)] {
             bpf_map__set_max_entries(bpf_object__find_map_by_name(object, name), UInt32(entries))
         }
         guard bpf_object__load(object) == 0 else {
@@ -68,7 +69,7 @@ final class LoadedObject: @unchecked Sendable {
         maps = Dictionary(
             uniqueKeysWithValues: [
                 "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
-                "nd_protections", "nd_machines", "nd_consulting", "nd_callout_meta", "nd_callouts",
+                "nd_protections", "nd_machines", "nd_consulting", "nd_callout_meta", "nd_callouts", "nd_secured", "nd_heard",
             ].map { ($0, bpf_map__fd(bpf_object__find_map_by_name(object, $0))) })
         final class Box { var deliver: ((DatapathEvent) -> Void)? }
         let box = Box()
@@ -118,6 +119,8 @@ final class Bench {
 
     let object: LoadedObject
     let flows: BPFMap<nd_flow_key, nd_flow>
+    let secured: BPFMap<nd_flow_key, nd_flow>
+    let heard: BPFMap<nd_flow_key, UInt64>
     let peers: BPFMap<nd_peer_key, nd_peer>
     let local: BPFMap<nd_addr, UInt32>
     let fragments: BPFMap<nd_fragment_key, nd_fragment>
@@ -133,6 +136,8 @@ final class Bench {
         self.object = object
         func map(_ name: String) -> Int32 { object.maps[name] ?? -1 }
         flows = BPFMap(descriptor: map("nd_flows"), name: "nd_flows")
+        secured = BPFMap(descriptor: map("nd_secured"), name: "nd_secured")
+        heard = BPFMap(descriptor: map("nd_heard"), name: "nd_heard")
         peers = BPFMap(descriptor: map("nd_peers"), name: "nd_peers")
         local = BPFMap(descriptor: map("nd_local"), name: "nd_local")
         fragments = BPFMap(descriptor: map("nd_fragments"), name: "nd_fragments")
@@ -141,6 +146,8 @@ final class Bench {
         policies = BPFMap(descriptor: map("nd_policies"), name: "nd_policies")
         statsDescriptor = map("nd_stats")
         for key in flows.entries().map(\.key) { flows.delete(key) }
+        for key in secured.entries().map(\.key) { secured.delete(key) }
+        for key in heard.entries().map(\.key) { heard.delete(key) }
         for key in peers.entries().map(\.key) { peers.delete(key) }
         for key in local.entries().map(\.key) { local.delete(key) }
         for key in fragments.entries().map(\.key) { fragments.delete(key) }
@@ -211,17 +218,32 @@ final class Bench {
         peers.lookup(Address.peer(family, context)).flatMap { PeerEntry(abi: $0) }
     }
 
-    func flow(_ key: FlowKey) -> FlowEntry? { flows.lookup(nd_flow_key(key)).map { FlowEntry(abi: $0) } }
+    /// Whichever table has it; the latch is asked first.
+    func flow(_ key: FlowKey) -> FlowEntry? { entry(key).map { FlowEntry(abi: $0) } }
+
+    private func entry(_ key: FlowKey) -> nd_flow? { secured.lookup(nd_flow_key(key)) ?? flows.lookup(nd_flow_key(key)) }
+
+    /// Into the table that an entry of its kind is in, and out of the other.
+    func put(_ key: FlowKey, _ flow: nd_flow) throws {
+        let isSecure = flow.flags & ND_FLOW_SECURE != 0
+        (isSecure ? flows : secured).delete(nd_flow_key(key))
+        try (isSecure ? secured : flows).update(nd_flow_key(key), flow)
+    }
+
+    func removeFlow(_ key: FlowKey) {
+        flows.delete(nd_flow_key(key))
+        secured.delete(nd_flow_key(key))
+    }
 
     /// Makes an entry look older (or its latch, or its peer's) by so many seconds.
     func age(_ key: FlowKey, by seconds: Double) throws {
-        guard var flow = flows.lookup(nd_flow_key(key)) else { return }
+        guard var flow = entry(key) else { return }
         let span = UInt64(seconds * 1e9)
         flow.first_seen -= span
         flow.last_seen -= span
         if flow.secured_at > 0 { flow.secured_at -= span }
         if flow.protected_rx_at > 0 { flow.protected_rx_at -= span }
-        try flows.update(nd_flow_key(key), flow)
+        try put(key, flow)
     }
 
     // MARK: packets

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("ICMP")
 struct ICMPTests {
-    @Test("With the exemption echo and errors pass in clear, whatever they quote", arguments: families)
+    @Test("With the exemption echo passes in clear, and errors but those that quote a secured flow", arguments: families)
     func exempt(_ family: IPFamily) throws {
         let bench = try Bench()
         let talk = Talk(family)
@@ -16,7 +16,21 @@ struct ICMPTests {
         try bench.run(.egress, talk.data(out: true))
         #expect(try bench.run(.egress, talk.echo(out: true)).passed == .outExempt)
         #expect(try bench.run(.ingress, talk.echo(out: false, reply: true)).passed == .inExempt)
-        #expect(try bench.run(.ingress, talk.icmpError(quoting: talk.data(out: true), out: false)).passed == .inExempt)
+        let error = talk.icmpError(quoting: talk.data(out: true), out: false)
+        let own = talk.icmpError(quoting: talk.data(out: false), out: true)
+        let unknown = Talk(family, localPort: 9)
+        #expect(try bench.run(.ingress, talk.icmpError(quoting: unknown.data(out: true), out: false)).passed == .inExempt)
+        #expect(try bench.run(.egress, talk.icmpError(quoting: unknown.data(out: false), out: true)).passed == .outExempt)
+        #expect(try bench.run(.ingress, error).dropped == .icmpError)
+        #expect(try bench.run(.egress, own).verdict == .redirect)
+        try bench.lose(family)
+        #expect(try bench.run(.ingress, error).dropped == .icmpError)
+        #expect(try bench.run(.egress, own).dropped == .latched)
+        var policy = bench.policy
+        policy.exemptsICMPErrors = true
+        try bench.commit(policy)
+        #expect(try bench.run(.ingress, error).passed == .inExempt)
+        #expect(try bench.run(.egress, own).passed == .outExempt)
         #expect(bench.flow(talk.echoKey()) == nil)
     }
 
@@ -44,12 +58,12 @@ struct ICMPTests {
         for _ in 0..<3 {
             #expect(try bench.run(.ingress, clear.icmpError(quoting: clear.data(out: true), out: false, from: router)).passed == .inClear)
             #expect(try bench.run(.ingress, unknown.icmpError(quoting: unknown.data(out: true), out: false, from: router)).passed == .inClear)
-            #expect(try bench.run(.ingress, secure.icmpError(quoting: secure.data(out: true), out: false, from: router)).dropped == .clearOnSecured)
+            #expect(try bench.run(.ingress, secure.icmpError(quoting: secure.data(out: true), out: false, from: router)).dropped == .icmpError)
             #expect(try bench.run(.egress, secure.icmpError(quoting: secure.data(out: false), out: true)).dropped == .latched)
         }
         // Headers before the quoted ports don't hide them.
         let hidden = Talk.Shape(options: family == .v4 ? [1, 1, 1, 1] : [], extensions: family == .v6 ? [(60, [1, 4, 0, 0, 0, 0])] : [])
-        #expect(try bench.run(.ingress, secure.icmpError(quoting: secure.data(out: true, hidden), out: false, from: router)).dropped == .clearOnSecured)
+        #expect(try bench.run(.ingress, secure.icmpError(quoting: secure.data(out: true, hidden), out: false, from: router)).dropped == .icmpError)
         let strict = try Bench(Rules.discoveryNoICMP)
         #expect(try strict.run(.ingress, unknown.icmpError(quoting: unknown.data(out: true), out: false)).dropped == .clearInbound)
     }
@@ -60,7 +74,7 @@ struct ICMPTests {
         let talk = Talk(family)
         try bench.secure(family)
         try bench.run(.egress, talk.echo(out: true))
-        #expect(try bench.run(.ingress, talk.icmpError(quoting: talk.echo(out: true), out: false, from: Address.router(family))).dropped == .clearOnSecured)
+        #expect(try bench.run(.ingress, talk.icmpError(quoting: talk.echo(out: true), out: false, from: Address.router(family))).dropped == .icmpError)
     }
 
     @Test("The verdict on an error is not cached for the flow that it quotes", arguments: families)

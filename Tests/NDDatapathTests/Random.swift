@@ -55,6 +55,8 @@ struct Dice {
         policy.grace = .seconds(pick([0, 2, 10]))
         policy.idle = .seconds(pick([5, 60]))
         policy.tcpIdle = .seconds(pick([50, 600]))
+        policy.securedIdle = .seconds(pick([35, 600]))
+        policy.exemptsICMPErrors = random.oneIn(3)
         policy.askAgain = .seconds(pick([2, 10]))
         return policy
     }
@@ -105,7 +107,7 @@ struct Dice {
             flow.securedAt = ago(now)
             if random.oneIn(2) { flow.protectedReceivedAt = ago(now) }
         }
-        for flag: FlowEntry.Flags in [.exempt, .finIn, .finOut, .reset, .trigger, .clearReply] where random.oneIn(4) {
+        for flag: FlowEntry.Flags in [.exempt, .finIn, .finOut, .reset, .trigger, .clearReply, .answer, .accepted] where random.oneIn(4) {
             flow.flags.insert(flag)
         }
         return flow
@@ -132,8 +134,9 @@ struct Dice {
         let bare = !hook.isEthernet
         switch random.below(16) {
         case 0:
+            // Where the kernel forwards nothing, whatever address a packet has is this host's or nobody's.
             talk.local = Address.foreign(talk.family)
-            kind = .foreign
+            if hook == .decrypted { kind = .foreign }
         case 1: talk.remote = Address.router(talk.family)
         case 2 where !bare || out: talk.remote = Address.linkLocal(talk.family)
         case 3 where !bare || out:

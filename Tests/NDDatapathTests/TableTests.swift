@@ -13,28 +13,28 @@ struct OutboundTableTests {
     @Test("Row 1: packets that are none of ours leave as they are, without flow, peer or event", arguments: families)
     func notOurs(_ family: IPFamily) throws {
         let bench = try Bench()
-        var cases: [[UInt8]] = []
+        var cases: [([UInt8], PassKind)] = []
         var talk = Talk(family)
-        talk.local = Address.foreign(family)
-        cases.append(talk.tcp(.syn, out: true))
         for remote in family == .v4 ? ["224.0.0.251", "255.255.255.255", "0.0.0.0", "8.0.255.255"] : ["ff02::fb"] {
             talk = Talk(family, IPProtocol.udp)
             talk.remote = Address.parsed(remote)
-            cases.append(talk.udp(out: true))
+            cases.append((talk.udp(out: true), .outNotUnicast))
         }
-        cases.append(Talk(family, IPProtocol.esp).data(out: true))
-        cases.append(Talk(family, IPProtocol.ah).data(out: true))
-        cases.append(Talk(family, IPProtocol.udp, localPort: 500, remotePort: 500).udp(out: true))
-        cases.append(Talk(family, IPProtocol.udp, localPort: 4500, remotePort: 60000).udp(out: true))
+        cases.append((Talk(family, IPProtocol.esp).data(out: true), .outIPsec))
+        cases.append((Talk(family, IPProtocol.ah).data(out: true), .outIPsec))
+        cases.append((Talk(family, IPProtocol.udp, localPort: 500, remotePort: 500).udp(out: true), .outIKE))
+        cases.append((Talk(family, IPProtocol.udp, localPort: 4500, remotePort: 60000).udp(out: true), .outIKE))
         if family == .v4 {
             talk = Talk(family, IPProtocol.udp, localPort: 68, remotePort: 67)
             (talk.local, talk.remote) = (.init(high: 0, low: 0xffff_0000_0000), Address.parsed("255.255.255.255"))
-            cases.append(talk.udp(out: true))
+            cases.append((talk.udp(out: true), .outNotUnicast))
+            talk.remote = Address.remote4
+            cases.append((talk.udp(out: true), .outUnaddressed))
         }
         for hook in [Hook.egress, .egressL3] {
-            for packet in cases where hook == .egress || packet[12] != 0 {
+            for (packet, kind) in cases where hook == .egress || packet[12] != 0 {
                 let outcome = try bench.run(hook, packet)
-                #expect(outcome.verdict == .pass && outcome.passed == .outExempt, "\(hook) \(packet)")
+                #expect(outcome.verdict == .pass && outcome.passed == kind, "\(hook) \(packet)")
                 #expect(outcome.packet == packet && outcome.events.isEmpty)
             }
         }
@@ -96,10 +96,16 @@ struct OutboundTableTests {
         let first = try bench.run(.egress, talk.data(out: true))
         #expect(first.dropped == .latched)
         #expect(first.events.map(\.kind) == [ND_EVENT_LATCHED])
+        #expect(first.verdict == .redirect && first.events.first?.packet == talk.data(out: true))
         for flags: TCPFlags in [.ack, [.fin, .ack], .syn] {
+            try bench.forgetStored(talk.key)
             let next = try bench.run(.egress, talk.tcp(flags, out: true))
-            #expect(next.dropped == .latched && next.events.isEmpty)
+            // Lost, not dropped: to its sender it was sent. The daemon keeps the last one.
+            #expect(next.verdict == .redirect && next.passed == nil && next.dropped == .latched)
+            #expect(next.events.map(\.kind) == [ND_EVENT_WAIT])
         }
+        for _ in 0..<50 { try bench.run(.egress, talk.data(out: true)) }
+        #expect(try (0..<50).reduce(0) { sum, _ in try sum + bench.run(.egress, talk.data(out: true)).events.count } <= 3)
         // The failure of the new negotiation unlatches nothing.
         try bench.fail(family, clearFor: 60)
         try bench.raiseEpoch()
@@ -181,7 +187,7 @@ struct OutboundTableTests {
         #expect(try bench.run(.egress, talk.tcp(.syn, out: true)).events.map(\.kind) == [ND_EVENT_NEGOTIATE])
         for _ in 0..<3 {
             let again = try bench.run(.egress, talk.tcp(.syn, out: true))
-            #expect(again.dropped == .held && again.events.map(\.kind) == [ND_EVENT_STASH])
+            #expect(again.dropped == .held && again.verdict == .redirect && again.events.map(\.kind) == [ND_EVENT_WAIT])
         }
         #expect(bench.flow(talk.key) == nil)
         // Neither does a clear flow from the time of another policy.
@@ -205,7 +211,7 @@ struct OutboundTableTests {
         let bench = try Bench()
         try bench.secure(family)
         let talk = Talk(family)
-        for vlans: [UInt16] in [[], [5], [5, 6]] {
+        for vlans: [UInt16] in [[], [5], [5, 6], [0, 0, 0], [0, 0, 0, 0], Array(repeating: 0, count: 8)] {
             #expect(try bench.run(.egress, talk.tcp(.syn, out: true), vlans: vlans).verdict == .redirect)
         }
         let options = Talk.Shape(options: Array(repeating: 1, count: 40))
@@ -220,7 +226,12 @@ struct OutboundTableTests {
             let endless = Talk.Shape(extensions: Array(repeating: (60, [1, 4, 0, 0, 0, 0]), count: 9))
             #expect(try bench.run(.egress, talk.data(out: true, endless)).dropped?.description == "malformed")
         }
-        #expect(bench.flows.entries().count == 1)
+        #expect(bench.secured.entries().count == 1 && bench.flows.entries().isEmpty)
+        // More than the parser follows: what the stack would still find behind them is dropped, both ways.
+        let deep = Array(repeating: UInt16(0), count: 9)
+        for hook in [Hook.egress, .ingress] {
+            #expect(try bench.run(hook, talk.data(out: hook.isOutbound), vlans: deep).dropped == .malformed)
+        }
     }
 
     @Test("A SYN on a flow that ended starts fresh; on one that has not it stays latched", arguments: families)
@@ -250,10 +261,86 @@ struct OutboundTableTests {
         try bench.secure(family)
         try bench.run(.egress, talk.data(out: true))
         try bench.lose(family, secondsAgo: 100)
-        try bench.age(talk.key, by: 59)
-        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
-        try bench.age(talk.key, by: 2)
+        // Packets that wait keep it alive.
+        for _ in 0..<3 {
+            try bench.age(talk.key, by: 599)
+            #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        }
+        try bench.age(talk.key, by: 601)
         #expect(try bench.run(.egress, talk.data(out: true)).passed == .outClear)
+    }
+
+    @Test("A full table of secured flows opens nothing: what has no entry waits while one may be lost", arguments: families)
+    func full(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.boundary)
+        try bench.secure(family)
+        var made = 0
+        for port in 0..<6000 as Range<UInt16> {
+            try bench.runUnread(.egress, Talk(family, IPProtocol.udp, localPort: 1000 + port).data(out: true), times: 1)
+            made += 1
+        }
+        #expect(bench.secured.entries().count == 4096 && made == 6000)
+        let lost = Talk(family, IPProtocol.udp, localPort: 6999)
+        #expect(bench.flow(lost.key) == nil && bench.state.lookup(0)?.secured_lost_at != 0)
+        #expect(try bench.run(.decrypted, Talk(family, localPort: 7777).data(out: false)).dropped == .securedFull)
+        try bench.lose(family, secondsAgo: 120)
+        #expect(try bench.run(.egress, lost.data(out: true)).dropped == .latched)
+        #expect(try bench.run(.ingress, lost.data(out: false)).dropped == .clearOnSecured)
+        // With room again it gets an entry, and waits for as long as it sends.
+        for key in bench.secured.entries().prefix(100).map(\.key) { bench.secured.delete(key) }
+        #expect(try bench.run(.egress, lost.data(out: true)).dropped == .latched)
+        #expect(bench.flow(lost.key)?.isSecure == true)
+    }
+
+    @Test("Clear traffic pushes no secured flow out, however much of it comes", arguments: families)
+    func flood(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.boundary)
+        let talk = Talk(family)
+        try bench.secure(family)
+        try bench.run(.egress, talk.data(out: true))
+        for port in 0..<20000 as Range<UInt16> {
+            var other = Talk(family, localPort: 22, remotePort: port)
+            other.remote = Address.router(family)
+            try bench.runUnread(.ingress, other.tcp(.syn, out: false), times: 1)
+        }
+        #expect(bench.flow(talk.key)?.isSecure == true)
+        try bench.lose(family)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        #expect(try bench.run(.ingress, talk.tcp(.syn, out: false)).dropped == .clearOnSecured)
+    }
+
+    @Test("An address or a port that ceases to be this host's changes nothing of a secured flow", arguments: families)
+    func addressGone(_ family: IPFamily) throws {
+        let bench = try Bench()
+        let talk = Talk(family)
+        try bench.secure(family)
+        try bench.run(.egress, talk.data(out: true))
+        for address in Address.local { bench.local.delete(nd_addr(bytesOf: address)) }
+        try bench.raiseEpoch()
+        #expect(try bench.run(.egress, talk.data(out: true)).verdict == .redirect)
+        #expect(try bench.run(.ingress, talk.data(out: false)).dropped == .clearOnSecured)
+        try bench.lose(family)
+        #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
+        // What the kernel delivers is this host's, whatever the map says.
+        #expect(try bench.run(.ingress, Talk(family, localPort: 1).tcp(.syn, out: false)).dropped == .clearInbound)
+    }
+
+    @Test("A unicast answer to a clear broadcast lets nothing in", arguments: [IPFamily.v4])
+    func answersBroadcast(_ family: IPFamily) throws {
+        let bench = try Bench()
+        var heard = Talk(family, IPProtocol.udp, localPort: 137, remotePort: 4000)
+        heard.local = Address.broadcast
+        #expect(try bench.run(.ingress, heard.udp(out: false)).passed == .inNotUnicast)
+        let answer = Talk(family, IPProtocol.udp, localPort: 137, remotePort: 4000)
+        #expect(try bench.run(.egress, answer.udp(out: true)).passed == .outClear)
+        for _ in 0..<3 {
+            #expect(try bench.run(.ingress, answer.udp(out: false)).dropped == .clearInbound)
+            #expect(try bench.run(.egress, answer.udp(out: true)).passed == .outClear)
+        }
+        // A flow of this host's own lets its answers in.
+        let own = Talk(family, IPProtocol.udp, localPort: 137, remotePort: 4001)
+        try bench.run(.egress, own.udp(out: true))
+        #expect(try bench.run(.ingress, own.udp(out: false)).passed == .inClear)
     }
 
     @Test("Without nd0 what must be protected is dropped", arguments: families)
@@ -261,7 +348,7 @@ struct OutboundTableTests {
         let bench = try Bench()
         try bench.secure(family)
         try bench.raiseEpoch { $0.nd0 = 0 }
-        for _ in 0..<3 { #expect(try bench.run(.egress, Talk(family).data(out: true)).dropped?.description == "redirect_failed") }
+        for _ in 0..<3 { #expect(try bench.run(.egress, Talk(family).data(out: true)).dropped == .redirectFailed) }
     }
 
     @Test("Every drop is reported where that is asked for", arguments: families)
@@ -280,15 +367,28 @@ struct InboundTableTests {
     func notOurs(_ family: IPFamily) throws {
         let bench = try Bench()
         var talk = Talk(family)
-        talk.local = Address.foreign(family)
-        var cases = [talk.tcp(.syn, out: false)]
         talk.local = Address.parsed(family == .v4 ? "224.0.0.1" : "ff02::1")
-        cases.append(talk.packet(IPProtocol.udp, Array(repeating: 0, count: 24), out: false, Talk.Shape()))
-        cases += [IPProtocol.esp, IPProtocol.ah].map { Talk(family, $0).data(out: false) }
-        cases += [500, 4500].map { Talk(family, IPProtocol.udp, localPort: $0, remotePort: 1024).udp(out: false) }
-        for packet in cases {
-            for hook in [Hook.ingress, .ingressL3] { #expect(try bench.run(hook, packet).passed == .inExempt) }
+        var cases: [([UInt8], PassKind)] = [
+            (talk.packet(IPProtocol.udp, Array(repeating: 0, count: 24), out: false, Talk.Shape()), .inNotUnicast)
+        ]
+        cases += [IPProtocol.esp, IPProtocol.ah].map { (Talk(family, $0).data(out: false), .inIPsec) }
+        cases += [500, 4500].map { (Talk(family, IPProtocol.udp, localPort: $0, remotePort: 1024).udp(out: false), .inIKE) }
+        for (packet, kind) in cases {
+            for hook in [Hook.ingress, .ingressL3] { #expect(try bench.run(hook, packet).passed == kind) }
         }
+        #expect(bench.flows.entries().isEmpty)
+    }
+
+    @Test("Row 1: a source that no packet may have is refused, on a boundary host too", arguments: families)
+    func badSource(_ family: IPFamily) throws {
+        let bench = try Bench(Rules.boundary)
+        var talk = Talk(family)
+        for remote in family == .v4 ? ["224.0.0.1", "255.255.255.255", "0.0.0.0", "8.0.255.255"] : ["ff02::1", "::"] {
+            talk.remote = Address.parsed(remote)
+            #expect(try bench.run(.ingress, talk.tcp(.syn, out: false)).dropped == .badSource, "\(remote)")
+        }
+        talk.remote = talk.local
+        #expect(try bench.run(.ingress, talk.tcp(.syn, out: false)).dropped == .badSource)
         #expect(bench.flows.entries().isEmpty)
     }
 
@@ -326,14 +426,13 @@ struct InboundTableTests {
         for _ in 0..<2 { #expect(try bench.run(.egress, talk.data(out: true)).passed == .outClear) }
     }
 
-    @Test("Row 4: where no filter of INBOUND_TRANSPORT has a say clear packets of a secured flow come in", arguments: families)
-    func notPersistent(_ family: IPFamily) throws {
+    @Test("Row 0: a connection stays secure where no filter of INBOUND_TRANSPORT has a say", arguments: families)
+    func noFilterUnlatches(_ family: IPFamily) throws {
         let bench = try Bench(Rules.discovery.filter { $0.layer != .inboundTransport })
         let talk = Talk(family)
         try bench.secure(family)
         try bench.run(.egress, talk.tcp(.syn, out: true))
-        #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).passed == .inClear)
-        // The latch of what leaves does not depend on it.
+        #expect(try bench.run(.ingress, talk.tcp([.syn, .ack], out: false)).dropped == .clearOnSecured)
         #expect(bench.flow(talk.key)?.isSecure == true)
         try bench.lose(family)
         #expect(try bench.run(.egress, talk.data(out: true)).dropped == .latched)
@@ -360,7 +459,11 @@ struct InboundTableTests {
         try bench.age(talk.key, by: 1)
         try bench.secure(family)
         try bench.run(.egress, talk.data(out: true))
-        #expect(try bench.run(.ingress, talk.data(out: false)).passed == .inClear)
+        let before = bench.flow(talk.key)
+        for flags: TCPFlags in [.ack, .rst, [.fin, .ack], .syn] {
+            #expect(try bench.run(.ingress, talk.tcp(flags, out: false)).passed == .inGrace)
+        }
+        #expect(bench.flow(talk.key) == before)
         try bench.run(.decrypted, talk.data(out: false))
         #expect(try bench.run(.ingress, talk.data(out: false)).dropped == .clearOnSecured)
         // A forged reset does not end it either.

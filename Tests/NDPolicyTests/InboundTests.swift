@@ -7,26 +7,68 @@ struct InboundTests {
     @Test("Row 1: what is not for this host passes")
     func notOurs() throws {
         var world = try World(.secure)
-        var packets = [World.proto(IPProtocol.esp), World.proto(IPProtocol.ah), World.udp(localPort: 500), World.udp(localPort: 4500)]
+        var cases: [(Packet, PassKind)] = [
+            (World.proto(IPProtocol.esp), .inIPsec), (World.proto(IPProtocol.ah), .inIPsec),
+            (World.udp(localPort: 500), .inIKE), (World.udp(localPort: 4500), .inIKE),
+        ]
         var packet = World.tcp(.syn)
         packet.localAddress = .foreign
-        packets.append(packet)
+        cases.append((packet, .inForwarded))
         packet.localAddress = .broadcast
-        packets.append(packet)
+        cases.append((packet, .inNotUnicast))
         packet = World.tcp(.syn)
         packet.isIP = false
-        packets.append(packet)
-        for packet in packets {
-            #expect(world.in(packet) == Decision(.pass(.inExempt), .notOurs, flow: nil, peer: nil))
+        cases.append((packet, .inClear))
+        for (packet, kind) in cases {
+            #expect(world.in(packet) == Decision(.pass(kind), .notOurs, flow: nil, peer: nil))
         }
     }
 
-    @Test("Row 2: permitted ICMP passes without a flow, other permitted traffic with an exempt one")
+    @Test("Row 1: a source that no packet may have is refused, on a boundary host too")
+    func badSource() throws {
+        var world = try World(.boundary)
+        for remote in ["255.255.255.255", "224.0.0.1", "0.0.0.0", "ff02::1", "::"] {
+            #expect(world.in(World.udp(Endpoint(address(remote), 9))).verdict == .drop(.badSource), "\(remote)")
+        }
+        var packet = World.tcp(.syn)
+        packet.remoteIsBroadcast = true
+        #expect(world.in(packet).verdict == .drop(.badSource))
+        packet = World.tcp(.syn)
+        packet.remoteIsOwn = true
+        #expect(world.in(packet).verdict == .drop(.badSource))
+        // Without an address a host may ask for one.
+        packet = World.udp(Endpoint(address("0.0.0.0"), 68))
+        packet.localAddress = .broadcast
+        #expect(world.in(packet).verdict == .pass(.inNotUnicast))
+    }
+
+    @Test("Row 0: a clear ICMP error about a secured connection is dropped; the strict reading passes it")
+    func icmpErrors() throws {
+        for isStrict in [false, true] {
+            var world = try World(.negotiationDiscovery)
+            world.policy.exemptsICMPErrors = isStrict
+            world.secured()
+            _ = world.out(World.tcp(.syn))
+            let before = world.flow
+            var error = World.proto(IPProtocol.icmp)
+            error.quoted = World.tcp([]).key
+            for (type, code) in [(3, 3), (3, 1), (3, 4), (11, 0), (12, 0), (5, 0)] as [(UInt8, UInt8)] {
+                (error.icmpType, error.icmpCode) = (type, code)
+                let expected: Decision.Verdict = isStrict ? .pass(.inExempt) : .drop(.icmpError)
+                let decision = world.in(error)
+                #expect(decision.verdict == expected && decision.flow == before, "\(type) \(code)")
+                // One that this host sends quotes plaintext.
+                #expect(world.out(error).verdict == (isStrict ? .pass(.outExempt) : .redirect))
+            }
+        }
+    }
+
+    @Test("Row 2: permitted packets pass and make no flow")
     func permitted() throws {
         var world = try World(.secure) { $0.exemptions = [Exemption(proto: IPProtocol.tcp, localPorts: [40000...40000])] }
         #expect(world.in(World.proto(IPProtocol.icmp)) == Decision(.pass(.inExempt), .permitted, flow: nil, peer: nil))
         let decision = world.in(World.tcp(.syn))
-        #expect(decision.verdict == .pass(.inExempt) && decision.flow?.flags == .exempt)
+        #expect(decision.verdict == .pass(.inExempt) && decision.flow == nil)
         #expect(world.out(World.tcp([.syn, .ack])).verdict == .pass(.outExempt))
     }
 
@@ -71,16 +113,14 @@ struct InboundTests {
         }
     }
 
-    @Test("Row 4: without a filter of INBOUND_TRANSPORT nothing asks that a connection stays secure; a permit does not unlatch it")
-    func notPersistent() throws {
+    @Test("Row 0: a connection stays secure without a filter of INBOUND_TRANSPORT, and with one that permits")
+    func noFilterUnlatches() throws {
         var world = try World(.negotiationDiscovery)
         world.secured()
         _ = world.out(World.tcp(.syn))
         let filters = world.policy.filters
         world.policy.filters = filters.filter { $0.layer != .inboundTransport }
-        let decision = world.in(World.tcp(.ack))
-        #expect(decision.verdict == .pass(.inClear) && decision.row == .notPersistent)
-        #expect(decision.flow?.isSecure == true)
+        #expect(world.in(World.tcp(.ack)).verdict == .drop(.clearOnSecured))
         world.policy.filters = filters
         world.policy.ask(first: .inboundTransport, .permit, proto: IPProtocol.tcp)
         #expect(world.in(World.tcp(.ack)).verdict == .drop(.clearOnSecured))
@@ -119,7 +159,8 @@ struct InboundTests {
         world.wait(1)
         world.secured()
         _ = world.out(World.tcp(.ack))
-        #expect(world.in(World.tcp(.ack)).verdict == .pass(.inClear))
+        let before = world.flow
+        #expect(world.in(World.tcp(.rst)).verdict == .pass(.inGrace) && world.flow == before)
         #expect(world.decrypted(World.tcp(.ack)).verdict == .pass(.inProtected))
         #expect(world.in(World.tcp(.ack)).verdict == .drop(.clearOnSecured))
     }
@@ -168,16 +209,15 @@ struct InboundTests {
         #expect(world.in(World.tcp(.syn)).verdict == .pass(.inClear))
     }
 
-    @Test("A SYN in clear on an ended secure flow is a new flow: refused in discovery, taken by boundary")
+    @Test("A SYN in clear on an ended secure flow opens nothing; a protected one does")
     func freshStart() throws {
-        for (scenario, verdict) in [
-            (Scenario.negotiationDiscovery, Decision.Verdict.drop(.clearInbound)), (.boundary, .pass(.inClear)),
-        ] {
+        for scenario in [Scenario.negotiationDiscovery, .boundary] {
             var world = try World(scenario)
             world.secured()
             _ = world.decrypted(World.tcp(.syn))
             _ = world.decrypted(World.tcp(.rst))
-            #expect(world.in(World.tcp(.syn)).verdict == verdict)
+            #expect(world.in(World.tcp(.syn)).verdict == .drop(.clearOnSecured))
+            #expect(world.decrypted(World.tcp(.syn)).flow?.hasEnded == false)
         }
     }
 
@@ -195,7 +235,7 @@ struct InboundTests {
         _ = world.out(World.tcp(.syn))
         _ = world.decrypted(World.tcp([.syn, .ack]))
         // Our outbound SA is not up: nothing of the flow leaves in clear any more.
-        #expect(world.out(World.tcp(.ack)).verdict == .drop(.latched))
+        #expect(world.out(World.tcp(.ack)).verdict == .wait(.latched))
     }
 
     @Test("A decrypted packet for an address that isn't ours is dropped; exempt ICMP needs no flow")

@@ -71,17 +71,19 @@ struct NeverDowngradeTests {
                 switch decision.verdict {
                 case .redirect, .pass(.inProtected):
                     redirects += 1
-                    witness.secured = true
-                case .pass(.outClear), .pass(.outExempt):
+                    // What clear packets said of its end before is forgotten.
+                    if !witness.secured { witness = Witness(secured: true) }
+                case .pass(.outClear), .pass(.outExempt), .pass(.outForwarded), .pass(.outNotUnicast):
                     #expect(!witness.secured, "\(scenario) seed \(seed) step \(step): \(flags) left in clear")
-                case .pass(.inClear), .pass(.inExempt):
+                case .pass(.inClear), .pass(.inExempt), .pass(.inGrace):
                     #expect(
                         !witness.secured || decision.row == .grace,
                         "\(scenario) seed \(seed) step \(step): \(flags) entered in clear")
-                case .pass(.outProtected), .drop(_):
-                    if decision.verdict == .drop(.latched) { latched += 1 }
+                default:
+                    if decision.verdict == .wait(.latched) { latched += 1 }
                 }
-                let counts = outbound || { if case .drop = decision.verdict { false } else { true } }()
+                // Only what this host sends or authenticated ends a connection that was secured.
+                let counts = outbound || decision.verdict == .pass(.inProtected) || (!witness.secured && decision.verdict == .pass(.inClear))
                 if counts, world.flow != nil {
                     if flags.contains(.fin) { outbound ? (witness.finOut = true) : (witness.finIn = true) }
                     if flags.contains(.rst) { witness.reset = true }
@@ -92,22 +94,31 @@ struct NeverDowngradeTests {
         #expect(scenario == .secure || latched > 1000)
     }
 
-    @Test("Datagram flows stay latched for their idle time, with and without a flow entry")
+    @Test("Datagram flows stay latched while they send and ten minutes after; without an entry for the idle time")
     func datagrams() throws {
-        for evicted in [false, true] {
-            var world = try World(.boundary)
-            world.secured()
-            #expect(world.out(World.udp()).verdict == .redirect)
-            world.lost()
-            if evicted { world.flow = nil }
-            for _ in 0..<59 {
-                world.wait(1)
-                #expect(world.out(World.udp()).verdict == .drop(.latched))
-                #expect(world.in(World.udp()).verdict != .pass(.inClear))
-            }
-            // Drops don't keep the entry alive: the application's silence towards the wire ends it.
-            world.wait(2)
-            #expect(world.out(World.udp()).verdict == .pass(.outClear))
+        var world = try World(.boundary)
+        world.secured()
+        #expect(world.out(World.udp()).verdict == .redirect)
+        world.lost()
+        for _ in 0..<40 {
+            world.wait(60)
+            #expect(world.out(World.udp()).verdict == .wait(.latched))
+            #expect(world.in(World.udp()).verdict == .drop(.clearOnSecured))
         }
+        world.wait(600)
+        #expect(world.out(World.udp()).verdict == .wait(.latched))
+        world.wait(600.1)
+        #expect(world.out(World.udp()).verdict == .pass(.outClear))
+
+        world = try World(.boundary)
+        world.secured()
+        _ = world.out(World.udp())
+        world.lost()
+        world.flow = nil
+        world.wait(59)
+        #expect(world.out(World.udp()).verdict == .wait(.latched))
+        #expect(world.in(World.udp()).verdict == .drop(.clearOnSecured))
+        world.wait(2)
+        #expect(world.out(World.udp()).verdict == .pass(.outClear))
     }
 }

@@ -4,37 +4,75 @@ import Testing
 
 @Suite("Decision table, outbound")
 struct OutboundTests {
-    @Test("Row 1: what is not ours passes and leaves nothing behind")
+    @Test("Row 1: each reason to pass is its own, and leaves nothing behind")
     func notOurs() throws {
         var world = try World(.secure)
-        var packets: [Packet] = []
+        var cases: [(Packet, PassKind)] = []
         var packet = World.tcp(.syn)
         packet.isIP = false
-        packets.append(packet)
+        cases.append((packet, .outClear))
         packet = World.tcp(.syn)
         packet.localAddress = .foreign
-        packets.append(packet)
-        packet.localAddress = .broadcast
-        packets.append(packet)
+        cases.append((packet, .outForwarded))
         packet = World.udp()
         packet.remoteIsBroadcast = true
-        packets.append(packet)
+        cases.append((packet, .outNotUnicast))
         for remote in ["224.0.0.251", "255.255.255.255", "0.0.0.0"] {
-            packets.append(World.udp(Endpoint(address(remote), 5353)))
+            cases.append((World.udp(Endpoint(address(remote), 5353)), .outNotUnicast))
         }
-        packets += [World.proto(IPProtocol.esp), World.proto(IPProtocol.ah)]
-        packets += [World.udp(localPort: 500), World.udp(localPort: 4500)]
-        for packet in packets {
-            let decision = world.out(packet)
-            #expect(decision == Decision(.pass(.outExempt), .notOurs, flow: nil, peer: nil))
+        cases += [(World.proto(IPProtocol.esp), .outIPsec), (World.proto(IPProtocol.ah), .outIPsec)]
+        cases += [(World.udp(localPort: 500), .outIKE), (World.udp(localPort: 4500), .outIKE)]
+        for (packet, kind) in cases {
+            #expect(world.out(packet) == Decision(.pass(kind), .notOurs, flow: nil, peer: nil))
         }
+    }
+
+    @Test("Row 1: an IKE port that somebody else holds is an ordinary port")
+    func strangerOnIKEPort() throws {
+        var world = try World(.secure)
+        var packet = World.udp(localPort: 4500)
+        packet.isOfDaemon = false
+        #expect(world.out(packet).verdict == .wait(.held))
+        #expect(world.in(packet).verdict == .drop(.clearInbound))
+    }
+
+    @Test("Row 0: no address, exemption or missing filter comes before the latch")
+    func latchFirst() throws {
+        for change in 0..<4 {
+            var world = try World(.negotiationDiscovery)
+            world.secured()
+            world.flow = FlowEntry(direction: .outbound, firstSeen: world.now, securedAt: world.now, flags: .secure)
+            var packet = World.udp()
+            switch change {
+            case 0: packet.localAddress = .foreign
+            case 1: packet.remoteIsBroadcast = true
+            case 2: world.policy.filters = []
+            default: world.policy.ask(first: .outboundTransport, .permit)
+            }
+            #expect(world.out(packet).verdict == .redirect, "\(change)")
+            world.lost()
+            #expect(world.out(packet).verdict == .wait(.latched), "\(change)")
+            #expect(world.in(packet).verdict == .drop(.clearOnSecured), "\(change)")
+        }
+    }
+
+    @Test("An entry that an inbound packet made is not trusted once the peer was secured, before a SYN-ACK of this host")
+    func inboundEntry() throws {
+        var world = try World(.boundary)
+        _ = world.in(World.tcp(.syn))
+        world.secured()
+        world.lost()
+        #expect(world.flow?.direction == .inbound)
+        #expect(world.out(World.tcp(.ack)).verdict == .wait(.latched))
+        #expect(world.out(World.tcp([.syn, .ack])).verdict == .pass(.outClear))
+        #expect(world.out(World.tcp(.ack)).verdict == .pass(.outClear))
     }
 
     @Test("Row 1: IKE ports are ordinary ports while no main-mode filter exists")
     func ikeWithoutMainMode() throws {
         var world = try World(.secure)
         world.policy.exemptsIKE = [.v6]
-        #expect(world.out(World.udp(localPort: 500)).verdict == .drop(.held))
+        #expect(world.out(World.udp(localPort: 500)).verdict == .wait(.held))
     }
 
     @Test("A packet that no filter matches passes")
@@ -49,6 +87,7 @@ struct OutboundTests {
     func permitted() throws {
         var world = try World(.secure) { $0.exemptions = [Exemption(proto: IPProtocol.tcp, remotePorts: [443...443])] }
         #expect(world.out(World.proto(IPProtocol.icmp)) == Decision(.pass(.outExempt), .permitted, flow: nil, peer: nil))
+        #expect(world.out(World.tcp([.syn, .ack])).flow == nil && world.out(World.tcp(.rst)).flow == nil)
         let decision = world.out(World.tcp(.syn))
         #expect(decision.verdict == .pass(.outExempt) && decision.event == nil)
         #expect(decision.flow?.flags == .exempt)
@@ -73,7 +112,7 @@ struct OutboundTests {
         world.policy.ask(first: .outboundTransport, .permit)
         #expect(world.out(World.tcp(.ack)).verdict == .redirect)
         world.lost()
-        #expect(world.out(World.tcp(.ack)).verdict == .drop(.latched))
+        #expect(world.out(World.tcp(.ack)).verdict == .wait(.latched))
     }
 
     @Test("Row 3: with a secured peer the packet is redirected and the flow latched")
@@ -105,14 +144,14 @@ struct OutboundTests {
         _ = world.out(World.tcp(.syn))
         world.lost()
         let first = world.out(World.tcp(.ack))
-        #expect(first.verdict == .drop(.latched) && first.row == .flowSecure && first.event == .latched)
+        #expect(first.verdict == .wait(.latched) && first.row == .flowSecure && first.event == .latched)
         #expect(first.peer?.state == .negotiating && first.peer?.securedUntil == world.now)
-        #expect(world.out(World.tcp(.ack)).event == nil)
+        #expect(world.out(World.tcp(.ack)).event == .wait)
         world.wait(10)
         #expect(world.out(World.tcp(.ack)).event == .latched)
         world.failed(clearFor: 30)
         let during = world.out(World.tcp(.ack))
-        #expect(during.verdict == .drop(.latched) && during.event == nil)
+        #expect(during.verdict == .wait(.latched) && during.event == .wait)
         world.wait(30)
         #expect(world.out(World.tcp(.ack)).event == .latched)
     }
@@ -124,7 +163,7 @@ struct OutboundTests {
         _ = world.out(World.tcp(.syn))
         world.peer = nil
         let decision = world.out(World.tcp(.ack))
-        #expect(decision.verdict == .drop(.latched) && decision.event == .latched)
+        #expect(decision.verdict == .wait(.latched) && decision.event == .latched)
         #expect(decision.peer?.state == .negotiating)
     }
 
@@ -136,7 +175,7 @@ struct OutboundTests {
             world.lost()
             world.wait(100_000)
             let decision = world.out(World.tcp(flags))
-            #expect(decision.verdict == .drop(.latched) && decision.row == .maybeSecure && decision.flow == nil)
+            #expect(decision.verdict == .wait(.latched) && decision.row == .maybeSecure && decision.flow == nil)
             #expect(decision.event == .latched)
         }
     }
@@ -147,7 +186,7 @@ struct OutboundTests {
         world.secured()
         world.lost()
         world.wait(59.9)
-        #expect(world.out(World.udp()).verdict == .drop(.latched))
+        #expect(world.out(World.udp()).verdict == .wait(.latched))
         world.wait(0.1)
         let decision = world.out(World.udp())
         #expect(decision.verdict == .pass(.outClear))
@@ -219,12 +258,12 @@ struct OutboundTests {
     func held() throws {
         var world = try World(.secure)
         let first = world.out(World.tcp(.syn))
-        #expect(first.verdict == .drop(.held) && first.row == .held && first.event == .negotiate && first.flow == nil)
+        #expect(first.verdict == .wait(.held) && first.row == .held && first.event == .negotiate && first.flow == nil)
         let second = world.out(World.tcp(.syn))
-        #expect(second.verdict == .drop(.held) && second.event == .stash)
+        #expect(second.verdict == .wait(.held) && second.event == .wait)
         world.failed(clearFor: 60)
         let third = world.out(World.tcp(.syn))
-        #expect(third.verdict == .drop(.held) && third.event == nil)
+        #expect(third.verdict == .wait(.held) && third.event == nil)
         world.secured()
         #expect(world.out(World.tcp(.syn)).verdict == .redirect)
     }
@@ -238,7 +277,7 @@ struct OutboundTests {
             #expect(decision.flow != nil)
             world = try World(.secure)
             let held = world.out(World.udp(Endpoint(address(remote), 9)))
-            #expect(held == Decision(.drop(.held), .held, flow: nil, peer: nil))
+            #expect(held == Decision(.wait(.held), .held, flow: nil, peer: nil))
         }
     }
 
@@ -266,7 +305,7 @@ struct OutboundTests {
         world.secured()
         _ = world.out(World.tcp(.syn))
         world.lost()
-        #expect(world.out(World.tcp(.syn)).verdict == .drop(.latched))
+        #expect(world.out(World.tcp(.syn)).verdict == .wait(.latched))
         for ending in [[TCPFlags.rst], [.fin, .fin]] {
             world.flow = FlowEntry(direction: .outbound, firstSeen: world.now, securedAt: world.now, flags: .secure)
             world.secured()
@@ -274,7 +313,7 @@ struct OutboundTests {
             if ending.count == 2 { _ = world.decrypted(World.tcp([.fin, .ack])) }
             #expect(world.flow?.hasEnded == true)
             world.lost()
-            #expect(world.out(World.tcp(.ack)).verdict == .drop(.latched))
+            #expect(world.out(World.tcp(.ack)).verdict == .wait(.latched))
             world.wait(1)
             let fresh = world.out(World.tcp(.syn))
             #expect(fresh.verdict == .pass(.outClear) && fresh.flow?.isSecure == false)
@@ -290,7 +329,7 @@ struct OutboundTests {
         var error = World.proto(IPProtocol.icmp)
         error.icmpType = 3
         error.quoted = World.tcp([]).key
-        #expect(world.out(error).verdict == .drop(.latched))
-        #expect(world.in(error).verdict == .drop(.clearOnSecured))
+        #expect(world.out(error).verdict == .wait(.latched))
+        #expect(world.in(error).verdict == .drop(.icmpError))
     }
 }

@@ -9,7 +9,7 @@ enum MetricsGolden {
         # HELP ndbpf_policy_generation Generation of the policy in force.
         # TYPE ndbpf_policy_generation gauge
         ndbpf_policy_generation 0
-        # HELP ndbpf_packets_total Packets that passed, by direction and protection.
+        # HELP ndbpf_packets_total Packets that passed, by direction and protection, or the reason why they need none.
         # TYPE ndbpf_packets_total counter
         ndbpf_packets_total{direction="out",traffic="clear"} 12
         ndbpf_packets_total{direction="out",traffic="protected"} 0
@@ -17,7 +17,19 @@ enum MetricsGolden {
         ndbpf_packets_total{direction="in",traffic="clear"} 0
         ndbpf_packets_total{direction="in",traffic="protected"} 0
         ndbpf_packets_total{direction="in",traffic="exempt"} 0
-        # HELP ndbpf_bytes_total IP bytes that passed, by direction and protection.
+        ndbpf_packets_total{direction="out",traffic="not_unicast"} 0
+        ndbpf_packets_total{direction="out",traffic="forwarded"} 0
+        ndbpf_packets_total{direction="out",traffic="unaddressed"} 0
+        ndbpf_packets_total{direction="out",traffic="ipsec"} 0
+        ndbpf_packets_total{direction="out",traffic="ike"} 0
+        ndbpf_packets_total{direction="out",traffic="fragment"} 0
+        ndbpf_packets_total{direction="in",traffic="not_unicast"} 0
+        ndbpf_packets_total{direction="in",traffic="forwarded"} 0
+        ndbpf_packets_total{direction="in",traffic="ipsec"} 0
+        ndbpf_packets_total{direction="in",traffic="ike"} 0
+        ndbpf_packets_total{direction="in",traffic="fragment"} 0
+        ndbpf_packets_total{direction="in",traffic="grace"} 0
+        # HELP ndbpf_bytes_total IP bytes that passed, by direction and protection, or the reason why they need none.
         # TYPE ndbpf_bytes_total counter
         ndbpf_bytes_total{direction="out",traffic="clear"} 1234567890123
         ndbpf_bytes_total{direction="out",traffic="protected"} 0
@@ -25,6 +37,18 @@ enum MetricsGolden {
         ndbpf_bytes_total{direction="in",traffic="clear"} 0
         ndbpf_bytes_total{direction="in",traffic="protected"} 0
         ndbpf_bytes_total{direction="in",traffic="exempt"} 0
+        ndbpf_bytes_total{direction="out",traffic="not_unicast"} 0
+        ndbpf_bytes_total{direction="out",traffic="forwarded"} 0
+        ndbpf_bytes_total{direction="out",traffic="unaddressed"} 0
+        ndbpf_bytes_total{direction="out",traffic="ipsec"} 0
+        ndbpf_bytes_total{direction="out",traffic="ike"} 0
+        ndbpf_bytes_total{direction="out",traffic="fragment"} 0
+        ndbpf_bytes_total{direction="in",traffic="not_unicast"} 0
+        ndbpf_bytes_total{direction="in",traffic="forwarded"} 0
+        ndbpf_bytes_total{direction="in",traffic="ipsec"} 0
+        ndbpf_bytes_total{direction="in",traffic="ike"} 0
+        ndbpf_bytes_total{direction="in",traffic="fragment"} 0
+        ndbpf_bytes_total{direction="in",traffic="grace"} 0
         # HELP ndbpf_dropped_packets_total Packets dropped, by reason.
         # TYPE ndbpf_dropped_packets_total counter
         ndbpf_dropped_packets_total{reason="latched"} 3
@@ -49,6 +73,9 @@ enum MetricsGolden {
         ndbpf_dropped_packets_total{reason="wrong_address"} 0
         ndbpf_dropped_packets_total{reason="callout_header"} 0
         ndbpf_dropped_packets_total{reason="policy_changed"} 0
+        ndbpf_dropped_packets_total{reason="bad_source"} 0
+        ndbpf_dropped_packets_total{reason="icmp_error"} 0
+        ndbpf_dropped_packets_total{reason="secured_full"} 0
         # HELP ndbpf_dropped_bytes_total IP bytes dropped, by reason.
         # TYPE ndbpf_dropped_bytes_total counter
         ndbpf_dropped_bytes_total{reason="latched"} 0
@@ -73,6 +100,9 @@ enum MetricsGolden {
         ndbpf_dropped_bytes_total{reason="wrong_address"} 0
         ndbpf_dropped_bytes_total{reason="callout_header"} 0
         ndbpf_dropped_bytes_total{reason="policy_changed"} 0
+        ndbpf_dropped_bytes_total{reason="bad_source"} 0
+        ndbpf_dropped_bytes_total{reason="icmp_error"} 0
+        ndbpf_dropped_bytes_total{reason="secured_full"} 0
         # HELP ndbpf_discards_total Packets dropped by filters where payload is shown, by layer.
         # TYPE ndbpf_discards_total counter
         ndbpf_discards_total{layer="stream"} 0
@@ -99,6 +129,15 @@ enum MetricsGolden {
         # HELP ndbpf_flow_upgrades_total Clear connections that became protected.
         # TYPE ndbpf_flow_upgrades_total counter
         ndbpf_flow_upgrades_total 1
+        # HELP ndbpf_secured_full_total Secured connections that found no room in their table.
+        # TYPE ndbpf_secured_full_total counter
+        ndbpf_secured_full_total 0
+        # HELP ndbpf_guarded_packets_total Packets of secured connections that met the guard of an interface that is not protected.
+        # TYPE ndbpf_guarded_packets_total counter
+        ndbpf_guarded_packets_total 0
+        # HELP ndbpf_address_failures_total Reads of this host's addresses that failed: the last ones stayed in force.
+        # TYPE ndbpf_address_failures_total counter
+        ndbpf_address_failures_total 0
         # HELP ndbpf_peers Peers known, by state.
         # TYPE ndbpf_peers gauge
         ndbpf_peers{state="unknown"} 0

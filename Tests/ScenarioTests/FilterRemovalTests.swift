@@ -32,7 +32,7 @@ struct FilterRemovalTests {
             Claim(scenario: "filters-answer", claim: "quick mode ends with SAs that the peer uses"),
         ],
         "protect INBOUND_TRANSPORT": [
-            Claim(scenario: "filters-persistence", claim: "a clear packet of a secured connection is dropped")
+            Claim(scenario: "filters-persistence", claim: "a clear packet that a lost entry may be missing for is dropped as one")
         ],
         "exempt icmp INBOUND_TRANSPORT": [Claim(scenario: "filters-icmp", claim: "a secured peer's ping is answered")],
         "protect OUTBOUND_TRANSPORT": [

@@ -57,6 +57,11 @@ int nd_raw_sender_open(bool ipv6);
 int nd_raw_send(int fd, const void *packet, size_t size, bool ipv6);
 int nd_icmp_error_open(bool ipv6);
 
+/* A UDP socket, and its address: 4 bytes of IPv4 or 16 of IPv6 in network order, by the socket's family. The
+ * address can be bound again at once, while datagrams of an earlier socket are on their way. */
+int nd_udp_socket(bool ipv6);
+int nd_udp_bind(int fd, bool ipv6, const void *address, uint16_t port);
+
 /* Lines show as they are printed, also through a pipe. */
 void nd_stdout_by_line(void);
 

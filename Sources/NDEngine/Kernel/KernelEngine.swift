@@ -448,6 +448,8 @@ public final class KernelEngine: Engine {
         return result
     }
 
+    public var ikeDescriptors: [Int32] { state.withLock { $0.listener }?.ikeDescriptors ?? [] }
+
     public func sendIKE(_ datagram: [UInt8], from: Endpoint, to: Endpoint) {
         state.withLock { $0.listener }?.sendIKE(datagram, from: from, to: to)
     }

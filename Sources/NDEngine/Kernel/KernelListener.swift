@@ -46,6 +46,8 @@ final class KernelListener: @unchecked Sendable {
         wake = try open("wake-up", nd_event_open())
     }
 
+    var ikeDescriptors: [Int32] { [udp4, udp6].filter { $0 >= 0 } }
+
     deinit { for fd in [udp4, udp6, notices, wake] where fd >= 0 { close(fd) } }
 
     func start() {

@@ -136,6 +136,10 @@ public final class UserEngine: Engine {
         worker?.sockets.sendIKE(datagram, from: from, to: to)
     }
 
+    public var ikeDescriptors: [Int32] {
+        state.withLock { $0.workers.flatMap { [$0.sockets.udp4, $0.sockets.udp6] } }
+    }
+
     /// SAs end with the process that holds them.
     public func adopted() -> [SurvivingPair] { [] }
 

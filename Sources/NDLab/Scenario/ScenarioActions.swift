@@ -100,8 +100,10 @@ extension ScenarioRun {
             throw NDError("scenario.forge", "no host has \(connection.flow.local.address)")
         }
         let attacker = try lab.host(forge.from)
+        var flow = connection.flow
+        flow.remote.port = forge.port ?? flow.remote.port
         let frame = Forgery.segment(
-            to: try Forgery.mac(victim), from: try Forgery.mac(attacker), flow: connection.flow, flags: forge.flags,
+            to: try Forgery.mac(victim), from: try Forgery.mac(attacker), flow: flow, flags: forge.flags,
             payload: Array(forge.payload.utf8))
         try lab.inside(attacker) {
             guard nd_frame_send(Int32(if_nametoindex("eth0")), frame, frame.count) == frame.count else {

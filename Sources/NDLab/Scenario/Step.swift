@@ -94,6 +94,8 @@ public struct Step: Sendable {
     public struct Forge: Sendable {
         public var from: String
         public var into: String
+        /// The source port of another connection between the two hosts; nil: this one's.
+        public var port: UInt16?
         public var flags: UInt8
         public var payload: String
     }

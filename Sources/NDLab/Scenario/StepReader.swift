@@ -72,7 +72,7 @@ final class StepReader {
         "datagram": ["from", "to", "sizes", "text", "back", "timeout", "answered"],
         "scatter": ["from", "to", "count", "port", "source-port"],
         "ping": ["from", "to", "count"],
-        "forge": ["from", "into", "flags", "payload"],
+        "forge": ["from", "into", "port", "flags", "payload"],
         "ndbpf": ["on", "run", "status", "contains", "finds"],
         "shell": ["on", "run", "status", "contains"],
         "metrics": ["on", "contains", "show"],
@@ -169,7 +169,7 @@ final class StepReader {
             let flags = body.words("flags", TCPFlag.self) ?? [.ack]
             return .forge(
                 Step.Forge(
-                    from: from, into: into, flags: flags.reduce(0) { $0 | $1.bit },
+                    from: from, into: into, port: body.has("port") ? port(body, "port") : nil, flags: flags.reduce(0) { $0 | $1.bit },
                     payload: body.text("payload", of: "text") ?? ""))
         case "ndbpf", "shell":
             guard let on = host(body, "on"), body.require("run", fix: "`run: a command`"),

@@ -32,10 +32,10 @@ extension PolicyImage {
         }
         for field in PacketField.allCases where table.tests(field) {
             let column = table[field]
-            let absent = set(Int(column.absent), count)
+            let absent = set(self.absent(table, column), table)
             var ranges: [[ClosedRange<UInt128>]] = Array(repeating: [], count: count)
-            for (row, interval) in intervals(field, family, column) {
-                for index in set(row, count) {
+            for (row, interval) in intervals(field, family, table, column) {
+                for index in set(row, table) {
                     if let last = ranges[index].last, last.upperBound + 1 == interval.lowerBound {
                         ranges[index][ranges[index].count - 1] = last.lowerBound...interval.upperBound
                     } else {
@@ -51,20 +51,20 @@ extension PolicyImage {
     }
 
     private func intervals(
-        _ field: PacketField, _ family: IPFamily, _ column: nd_field
-    ) -> [(row: Int, interval: ClosedRange<UInt128>)] {
+        _ field: PacketField, _ family: IPFamily, _ table: nd_table, _ column: nd_field
+    ) -> [(row: UInt64, interval: ClosedRange<UInt128>)] {
         let largest = field.largest(family)
         if field.width(family) == 8 {
-            return (0...255).map { (Int(word32(Int(column.rows) + 4 * $0)), UInt128($0)...UInt128($0)) }
+            return (0...255).map { (row(at: $0, table, column), UInt128($0)...UInt128($0)) }
         }
-        var result: [(row: Int, interval: ClosedRange<UInt128>)] = []
+        var result: [(row: UInt64, interval: ClosedRange<UInt128>)] = []
         var first: UInt128 = 0
-        let count = 1 << Int(min(column.depth, UInt32(ND_SEARCH_DEPTH)))
+        let count = 1 << Int(min(column.depth, UInt16(ND_SEARCH_DEPTH)))
         for place in 0..<count {
-            let row = Int(word32(Int(column.rows) + 4 * place))
+            let row = row(at: place, table, column)
             let next = place + 1 < count ? start(field, family, column, place) : 0
             // The padding repeats the last row.
-            let isLast = place + 1 == count || next == largest && word32(Int(column.rows) + 4 * (count - 1)) == row
+            let isLast = place + 1 == count || next == largest && self.row(at: count - 1, table, column) == row
             if isLast {
                 result.append((row, first...largest))
                 break
@@ -77,7 +77,10 @@ extension PolicyImage {
     }
 
     /// The filters of a row.
-    private func set(_ row: Int, _ count: Int) -> [Int] {
+    private func set(_ row: UInt64, _ table: nd_table) -> [Int] {
+        let count = Int(table.filters)
+        if table.isSmall { return (0..<count).filter { row >> UInt64($0) & 1 != 0 } }
+        let row = Int(row)
         var result: [Int] = []
         for block in 0..<(count + Int(ND_BLOCK_FILTERS) - 1) / Int(ND_BLOCK_FILTERS) {
             let reference = word32(row + 4 + 4 * block)

@@ -33,7 +33,7 @@ public struct DropReason: Hashable, Sendable, CustomStringConvertible {
 public enum PassKind: UInt32, Hashable, Sendable, CaseIterable {
     case outClear, outProtected, outExempt, inClear, inProtected, inExempt
     case outNotUnicast, outForwarded, outUnaddressed, outIPsec, outIKE, outFragment
-    case inNotUnicast, inForwarded, inIPsec, inIKE, inFragment, inGrace, inPathMTU
+    case inNotUnicast, inForwarded, inIPsec, inIKE, inFragment, inGrace
 
     public var label: String { nd_pass_label(rawValue).map { String(cString: $0) } ?? "?" }
 }
@@ -41,6 +41,7 @@ public enum PassKind: UInt32, Hashable, Sendable, CaseIterable {
 /// What the datapath tells the daemon (enum nd_event_type, without sampled drops).
 public enum DecisionEvent: UInt32, Hashable, Sendable, CaseIterable {
     case negotiate, stash, clearReply, latched
+    case wait = 6
 
     public var label: String { nd_event_label(rawValue).map { String(cString: $0) } ?? "?" }
 }
@@ -57,7 +58,7 @@ public struct Decision: Hashable, Sendable {
     }
 
     /// Rows of the tables in DESIGN §3, for `explain`.
-    public enum Row: String, Hashable, Sendable {
+    public enum Row: String, Hashable, Sendable, CaseIterable {
         case notOurs = "not ours"
         case noFilter = "no filter"
         case permitted = "permitted by a filter"
@@ -71,7 +72,6 @@ public struct Decision: Hashable, Sendable {
         case knownClearFlow = "known clear flow"
         case clearOnSecured = "clear on secured"
         case grace = "clear on secured, in flight at the upgrade"
-        case pathMTU = "tells the path MTU of a secured flow"
         case icmpError = "clear ICMP error about a secured flow"
         case badSource = "a source that no packet may have"
         case newInboundRefused = "new clear inbound flow, protection required"

@@ -38,6 +38,10 @@ extension DecisionTables {
         // A unicast answer to a clear broadcast lets nothing in.
         let flow = standing?.flags.contains(.answer) == true ? nil : standing
         let accept = flow == nil ? policy.decide(.aleAuthRecvAccept, packet) : nil
+        // A filter that asks for persistence asks too whether an entry may have been lost.
+        if flow == nil, action != nil, action != .permit, mayBeSecure(packet, peer, policy, now) {
+            return Decision(.drop(.clearOnSecured), .maybeSecure, flow: standing, peer: peer)
+        }
         if let refused = refusal(accept) { return Decision(.drop(refused.reason), refused.row, flow: standing, peer: peer) }
         if action == .permit {
             // A stranger's packet makes no entry.
@@ -46,9 +50,6 @@ extension DecisionTables {
             return accepted(.permitted, packet, kept, peer, now)
         }
         if let flow { return accepted(.knownClearFlow, packet, flow, peer, now) }
-        if action != nil, mayBeSecure(packet, peer, policy, now) {
-            return Decision(.drop(.clearOnSecured), .maybeSecure, flow: standing, peer: peer)
-        }
         var made = standing ?? FlowEntry(direction: .inbound, firstSeen: now, context: accept?.context ?? 0)
         made.flags.remove(.answer)
         return accepted(.newInboundClear, packet, made, peer, now)
@@ -58,10 +59,8 @@ extension DecisionTables {
     private static func latched(
         _ arrived: Packet, _ flow: FlowEntry, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
-        if arrived.quoted != nil {
-            guard arrived.tellsPathMTU else { return Decision(.drop(.icmpError), .icmpError, flow: flow, peer: peer) }
-            return Decision(.pass(.inPathMTU), .pathMTU, flow: flow, peer: peer)
-        }
+        // On the wire it is ESP, so an honest router's error quotes ESP.
+        if arrived.quoted != nil { return Decision(.drop(.icmpError), .icmpError, flow: flow, peer: peer) }
         let securedAt = flow.securedAt ?? Instant(nanoseconds: 0)
         guard flow.firstSeen < securedAt, flow.protectedReceivedAt == nil, now <= securedAt.advanced(by: policy.grace) else {
             return Decision(.drop(.clearOnSecured), .clearOnSecured, flow: flow, peer: peer)

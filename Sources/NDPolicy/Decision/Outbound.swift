@@ -101,7 +101,7 @@ extension DecisionTables {
         // What answers a peer that was secured before looks latched too.
         let answers = peer?.state == .negotiating && peer?.isAnswering == true
         let stores = (isSecure || answers) && !packet.key.remote.address.isLinkLocal
-        return Decision(.wait(.latched), row, flow: kept, peer: peer, event: stores ? .stash : nil)
+        return Decision(.wait(.latched), row, flow: kept, peer: peer, event: stores ? .wait : nil)
     }
 
     /// Row 8, and what may answer a packet that came protected. No flow is made: it would let a clear
@@ -113,6 +113,6 @@ extension DecisionTables {
             return Decision(.wait(.held), .held, flow: flow, peer: next, event: .negotiate)
         }
         let negotiating = peer?.state == .negotiating && !packet.key.remote.address.isLinkLocal
-        return Decision(.wait(.held), .held, flow: flow, peer: peer, event: negotiating ? .stash : nil)
+        return Decision(.wait(.held), .held, flow: flow, peer: peer, event: negotiating ? .wait : nil)
     }
 }

@@ -77,11 +77,6 @@ public struct Packet: Hashable, Sendable {
         }
     }
 
-    /// Of its path it says the MTU: nothing that ends a connection.
-    public var tellsPathMTU: Bool {
-        family == .v4 ? icmpType == 3 && icmpCode == 4 : icmpType == 2
-    }
-
     /// A TCP SYN without ACK; other protocols have no sign of it.
     public var opensConnection: Bool {
         key.proto == IPProtocol.tcp && tcpFlags.intersection([.syn, .ack]) == .syn

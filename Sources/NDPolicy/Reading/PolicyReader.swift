@@ -42,7 +42,7 @@ struct PolicyReader {
         let top = MappingReader(
             root, path: "",
             keys: [
-                "version", "scenario", "interfaces", "exempt", "icmp", "dhcp", "keying", "authentication",
+                "version", "scenario", "interfaces", "exempt", "icmp", "icmp-errors", "dhcp", "keying", "authentication",
                 "discovery", "engine", "metrics",
             ] + ObjectReader.keys, findings)
         if top.require("version", fix: "write `version: 1` at the top") {
