@@ -17,6 +17,7 @@ public final class Datapath: Sendable {
     public let fragments: BPFMap<nd_fragment_key, nd_fragment>
     public let state: BPFMap<UInt32, nd_state>
     public let policies: BPFMap<UInt32, UInt32>
+    public let interfaces: BPFMap<UInt32, nd_interface>
     public let machines: BPFMap<nd_machine, UInt32>
     public let protections: BPFMap<nd_peer_key, nd_protection>
     public let eventsDescriptor: Int32
@@ -50,6 +51,7 @@ public final class Datapath: Sendable {
         local = try instance.openMap("nd_local")
         fragments = try instance.openMap("nd_fragments")
         policies = try instance.openMap("nd_policies")
+        interfaces = try instance.openMap("nd_interfaces")
         machines = try instance.openMap("nd_machines")
         protections = try instance.openMap("nd_protections")
         eventsDescriptor = try instance.openPin("nd_events")
@@ -59,7 +61,7 @@ public final class Datapath: Sendable {
     deinit {
         for fd in [
             flows.descriptor, secured.descriptor, ikeSocketsDescriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
-            policies.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
+            policies.descriptor, interfaces.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
         ] { close(fd) }
     }
 
@@ -135,6 +137,7 @@ public final class Datapath: Sendable {
             case "nd_peers": count = peers.entries().count
             case "nd_local": count = local.entries().count
             case "nd_fragments": count = fragments.entries().count
+            case "nd_interfaces": count = interfaces.entries().count
             case "nd_machines": count = machines.entries().count
             case "nd_protections": count = protections.entries().count
             case "nd_state", "nd_policies", "nd_stats": count = Int(info.max_entries)

@@ -123,6 +123,8 @@ public enum Loader {
         return record ?? LoadRecord()
     }
 
+    public static func hooksAreAttached(_ instance: Instance) -> Bool { NetfilterHooks.areAttached(instance) }
+
     /// Why this kernel has no guard behind the routing; nil where it has.
     public static func probeHooks() -> String? { NetfilterHooks.probe() }
 

@@ -48,6 +48,9 @@ public final class InterfaceKeeper: @unchecked Sendable {
     private var states: [UInt32: InterfaceState] = [:]
     private var contests: [HookKey: [Instant]] = [:]
     private var recordChanged = false
+    /// Takes fragments beside the device; another one with every daemon.
+    private var fragments: UInt32?
+    private var foundDevice: DeviceTrouble?
 
     public init(_ instance: Instance, _ record: LoadRecord) throws {
         self.instance = instance
@@ -64,6 +67,8 @@ public final class InterfaceKeeper: @unchecked Sendable {
     /// As the last look found them, protected ones first.
     public var current: [InterfaceState] { lock.withLock { sorted(states) } }
     public var protectedNames: [String] { current.filter { $0.role == .protected }.map(\.interface) }
+    public enum DeviceTrouble: String, Sendable { case gone, down }
+    public var deviceTrouble: DeviceTrouble? { lock.withLock { foundDevice } }
     /// Why there is no guard behind the routing; nil where there is one.
     public var missingHooks: String? { lock.withLock { record.missingHooks } }
     public var loaded: LoadRecord { lock.withLock { record } }
@@ -150,6 +155,7 @@ public final class InterfaceKeeper: @unchecked Sendable {
     public func settle() throws -> [Change] {
         try lock.withLock {
             let links = try links()
+            if record.missingHooks == nil, !NetfilterHooks.areAttached(instance) { record.missingHooks = try attachHooks() }
             var changes: [Change] = []
             var now: [UInt32: InterfaceState] = [:]
             for interface in links {
@@ -187,6 +193,14 @@ public final class InterfaceKeeper: @unchecked Sendable {
         }
     }
 
+    /// After somebody took their pins away.
+    private func attachHooks() throws -> String? {
+        let why = try NetfilterHooks.attach(instance)
+        programs = try PinnedPrograms(instance)
+        recordChanged = true
+        return why
+    }
+
     /// nil: nothing that was not told before.
     private static func change(from before: InterfaceState?, found: String?, to state: InterfaceState) -> Change? {
         guard let before, before.role == state.role else {
@@ -222,9 +236,15 @@ public final class InterfaceKeeper: @unchecked Sendable {
             guard state.role != .device else { continue }
             changes.append(Change(kind: .left, state: state, text: "the interface is gone"))
         }
-        if let device = record.deviceIndex, let name = record.device,
-            !links.contains(where: { $0.index == device && isDevice($0) })
-        {
+        foundDevice = nil
+        guard let device = record.deviceIndex, let name = record.device else { return }
+        let ours = links.filter { isDevice($0) || $0.index == fragments }
+        if ours.contains(where: { !$0.isUp }) { foundDevice = .down }
+        if ours.count < (fragments == nil ? 1 : 2) { foundDevice = .gone }
+        if foundDevice != nil, now[device]?.trouble == nil, ours.contains(where: { $0.index == device }) {
+            now[device]?.trouble = "\(name)f, which takes fragments, is \(foundDevice == .gone ? "gone" : "down")"
+        }
+        if !ours.contains(where: { $0.index == device }) {
             var state = InterfaceState(interface: name, index: device, role: .device, attachment: kind(device), trouble: nil)
             state.trouble = "the device is gone"
             now[device] = state
@@ -234,10 +254,17 @@ public final class InterfaceKeeper: @unchecked Sendable {
         }
     }
 
-    /// By index, name and kind: an index may be another device's by now.
+    /// An index may be another device's by now. The link that hangs on ours lives with it; without it name and kind
+    /// tell.
     private func isDevice(_ interface: NetworkInterface) -> Bool {
-        interface.index == record.deviceIndex && interface.name == record.device
-            && (record.deviceKind == nil || record.deviceKind == interface.kind)
+        guard interface.index == record.deviceIndex else { return false }
+        let fd = bpf_obj_get(instance.linkPin(Int32(bitPattern: interface.index), "ingress"))
+        if fd >= 0 {
+            defer { close(fd) }
+            var (program, index): (UInt32, UInt32) = (0, 0)
+            if nd_link_describe(fd, &program, &index) == 0, index == interface.index { return true }
+        }
+        return interface.name == record.device && (record.deviceKind == nil || record.deviceKind == interface.kind)
     }
 
     private func rename(_ interface: NetworkInterface) {
@@ -389,6 +416,8 @@ public final class InterfaceKeeper: @unchecked Sendable {
                 }
                 record.attachments.removeAll { $0.ifindex == Int32(bitPattern: old) }
             }
+            if let old = self.fragments { roles.devices.remove(old) }
+            self.fragments = fragments == 0 ? nil : fragments
             roles.devices.formUnion([index] + (fragments == 0 ? [] : [fragments]))
             roles.standing.subtract(roles.devices)
             record.device = name
