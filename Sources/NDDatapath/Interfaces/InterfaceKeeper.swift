@@ -181,7 +181,7 @@ public final class InterfaceKeeper: @unchecked Sendable {
                 if let change = Self.change(from: states[interface.index], found: found, to: state) { changes.append(change) }
                 now[interface.index] = state
                 state.isInPlace ? try mark(interface.index, role, state.attachment) : unmark(interface.index)
-                rename(interface)
+                takeName(of: interface)
             }
             leave(links, &now, &changes)
             states = now
@@ -267,7 +267,7 @@ public final class InterfaceKeeper: @unchecked Sendable {
         return interface.name == record.device && (record.deviceKind == nil || record.deviceKind == interface.kind)
     }
 
-    private func rename(_ interface: NetworkInterface) {
+    private func takeName(of interface: NetworkInterface) {
         for position in record.attachments.indices
         where record.attachments[position].ifindex == Int32(bitPattern: interface.index)
             && record.attachments[position].interface != interface.name
