@@ -76,12 +76,12 @@ final class IKESockets: @unchecked Sendable {
         do {
             try mark(descriptor)
         } catch {
-            close(descriptor)
+            Glibc.close(descriptor)
             throw error
         }
         let error = nd_udp_bind(descriptor, !address.isIPv4, address.bytes, port)
         guard error == 0 else {
-            close(descriptor)
+            Glibc.close(descriptor)
             throw Self.failure("bind", address, error)
         }
         return descriptor

@@ -71,7 +71,7 @@ struct Reports: @unchecked Sendable {
             attachment: interfaces.first?.attachment ?? (watch.keeper.loaded.clsact == true ? "clsact" : "tcx"), engine: control.engine.kind.rawValue,
             engineReason: engineReason, aead: control.engine.cryptography, encapsulation: encapsulation,
             device: link.name,
-            addresses: LocalAddresses.current().filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
+            addresses: ((try? LocalAddresses.current()) ?? [:]).filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
                 .filter { !$0.isLoopback }.map(\.description),
             peers: Dictionary(
                 uniqueKeysWithValues: control.discovery.peersByState().map { ($0.key.label, $0.value) }),
