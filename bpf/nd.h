@@ -372,6 +372,8 @@ struct nd_policy {
 
 /* nd_socket is attached: it, not nd0's program, sees the kernel engine's decrypted packets. */
 #define ND_STATE_AT_SOCKET 0x2u
+/* nd_devices knows the devices of nd0 and fragments: without them there nothing is sent to their indexes. */
+#define ND_STATE_DEVICES 0x4u
 #define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes neither fragments nor what ESP makes too big */
 
 struct nd_state {

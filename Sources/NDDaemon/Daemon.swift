@@ -172,9 +172,8 @@ public final class Daemon: Service, @unchecked Sendable {
         relay.attach(control)
         try keeper.take(device: link.name, index: link.ifindex, fragments: link.fragments)
         let ranKernelEngine = datapath.runsKernelEngine
+        try datapath.setDevices(nd0: link.ifindex, fragments: link.fragments)
         try datapath.changeState {
-            $0.nd0 = link.ifindex
-            $0.fragments = link.fragments
             $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
         }
         // Which engine it is decides where decrypted packets are met; the commit above knew the earlier one.

@@ -118,10 +118,7 @@ final class InterfaceWatch: @unchecked Sendable {
             if trouble == .gone, datapath.state.lookup(0)?.nd0 != 0 { try datapath.changeState { $0.nd0 = 0 } }
             let link = try engine.restore()
             try keeper.take(device: link.name, index: link.ifindex, fragments: link.fragments)
-            try datapath.changeState {
-                $0.nd0 = link.ifindex
-                $0.fragments = link.fragments
-            }
+            try datapath.setDevices(nd0: link.ifindex, fragments: link.fragments)
             restoreFailure = nil
             counters.withLock { $0.putRight &+= 1 }
             log.warning("\(link.name) was \(trouble.rawValue): put right")

@@ -27,7 +27,7 @@ public final class Datapath: Sendable {
     static let mapNames = [
         "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
         "nd_events", "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
-        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_ike_sockets", "nd_fresh",
+        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_devices", "nd_ike_sockets", "nd_fresh",
     ]
     static let programNames = [
         "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress",
@@ -71,6 +71,21 @@ public final class Datapath: Sendable {
         var value: UInt32 = 1
         guard bpf_map_update_elem(ikeSocketsDescriptor, &key, &value, 0) == 0 else {
             throw NDError("map.ike-socket", "can't mark an IKE socket: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// Where protected packets go from now on; 0: nowhere. In the same breath into the map from which the kernel
+    /// takes a device that goes.
+    public func setDevices(nd0: UInt32, fragments: UInt32) throws {
+        let devices: BPFMap<UInt32, UInt32> = try instance.openMap("nd_devices")
+        defer { close(devices.descriptor) }
+        for (place, index) in [(UInt32(0), nd0), (1, fragments)] {
+            if index == 0 { devices.delete(place) } else { try devices.update(place, index) }
+        }
+        try changeState {
+            $0.nd0 = nd0
+            $0.fragments = fragments
+            $0.flags |= ND_STATE_DEVICES
         }
     }
 
