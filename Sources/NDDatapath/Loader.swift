@@ -101,8 +101,6 @@ public enum Loader {
     public static func abandon(_ instance: Instance) throws -> Bool {
         guard try instance.residence() == .abandoned else { return false }
         // Its filters went or go with its devices; indexes of the record are other devices' here.
-        var record = LoadRecord.read(instance) ?? LoadRecord()
-        record.attachments = []
         clear(instance)
         return true
     }

@@ -131,7 +131,7 @@ struct DiscoveryTests {
         _ = bench.machine.removed(peer, .expired, remainingPairs: 0, now: bench.now)
         for number in 10..<30 { _ = bench.negotiate(Bench.peer(number)) }
         #expect(bench.machine.negotiating == 6)
-        #expect(bench.machine.handle(.latched(peer, Bench.flow(peer, 1)), now: bench.now).starts == [peer])
+        #expect(bench.machine.handle(.latched(peer, Bench.flow(peer, 1), packet: nil), now: bench.now).starts == [peer])
         #expect(bench.negotiate(Bench.peer(31)).starts.isEmpty)
     }
 
@@ -401,13 +401,13 @@ struct DiscoveryTests {
         let told = actions.compactMap { if case .setPeer(let peer, _) = $0 { peer } else { nil } }
         #expect(Set(told) == [key(2), key(3), key(8)])
         #expect(bench.negotiate(key(1)).starts == [key(1)])
-        #expect(bench.machine.handle(.latched(key(3), Bench.flow(key(3), 1)), now: bench.now).starts == [key(3)])
+        #expect(bench.machine.handle(.latched(key(3), Bench.flow(key(3), 1), packet: nil), now: bench.now).starts == [key(3)])
     }
 
     @Test("A latched flow of a peer that nobody knows starts a negotiation that remembers the protection")
     func latchedUnknown() {
         var bench = Bench()
-        let actions = bench.machine.handle(.latched(peer, Bench.flow(peer, 1)), now: bench.now)
+        let actions = bench.machine.handle(.latched(peer, Bench.flow(peer, 1), packet: nil), now: bench.now)
         #expect(actions.starts == [peer] && actions.records.last?.securedUntil == bench.now)
     }
 
@@ -442,7 +442,7 @@ struct DiscoveryTests {
                 case 0, 1, 2: actions = bench.negotiate(key, port: next(5))
                 case 3: actions = bench.stash(key, port: next(5))
                 case 4: actions = bench.machine.handle(.clearReply(key, Bench.flow(key, next(5))), now: bench.now)
-                case 5: actions = bench.machine.handle(.latched(key, Bench.flow(key, 1)), now: bench.now)
+                case 5: actions = bench.machine.handle(.latched(key, Bench.flow(key, 1), packet: nil), now: bench.now)
                 case 6:
                     actions = bench.established(key)
                     running.remove(key)
