@@ -49,7 +49,7 @@ CALLOUTS = $(patsubst %.bpf.c,bpf/build/callouts/%.bpf.o,$(notdir $(wildcard bpf
 CALLOUT_CLANG = $(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(ARCH)-linux-gnu
 
 # What the binary carries.
-bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_guard.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar $(CALLOUTS) ## compile the BPF programs
+bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_guard.bpf.o bpf/build/nd_hook.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar $(CALLOUTS) ## compile the BPF programs
 
 EXAMPLES = $(patsubst bpf/examples/%.bpf.c,callouts/%.bpf.o,$(wildcard bpf/examples/*.bpf.c))
 

@@ -16,16 +16,30 @@
 #include "peer.h"
 #include "verdict.h"
 
+#define ND_DEVICE_ND0 0
+#define ND_DEVICE_FRAGMENTS 1
+
+/* Whether a packet may be sent to the device: it is the one that the daemon named. */
+static __always_inline bool nd_device_stands(const struct nd_state *state, __u32 which, __u32 index)
+{
+	__u32 *device;
+
+	if (!index || !(state->flags & ND_STATE_DEVICES))
+		return index;
+	device = bpf_map_lookup_elem(&nd_devices, &which);
+	return device && *device == index;
+}
+
 static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet *p,
 				  const struct nd_state *state, const struct nd_policy *policy)
 {
 	__u32 room;
 
-	if (!state->nd0)
+	if (!nd_device_stands(state, ND_DEVICE_ND0, state->nd0))
 		return nd_lose(skb, p, ND_DROP_REDIRECT_FAILED);
 	if (state->flags & ND_STATE_KERNEL_ENGINE) {
 		if (p->fragment) {
-			if (!state->fragments)
+			if (!nd_device_stands(state, ND_DEVICE_FRAGMENTS, state->fragments))
 				return nd_drop(skb, p, ND_DROP_FRAGMENT);
 			if (p->fragment == ND_FRAGMENT_FIRST)
 				nd_fragment_remember(p, ND_FRAGMENT_REDIRECT);
@@ -43,7 +57,7 @@ static __noinline int nd_redirect(struct __sk_buff *skb, const struct nd_packet 
 				return bpf_redirect(state->nd0, 0);
 			}
 			/* The kernel protects it whole and then fragments the ESP packet. */
-			if (!state->fragments)
+			if (!nd_device_stands(state, ND_DEVICE_FRAGMENTS, state->fragments))
 				return nd_drop(skb, p, ND_DROP_TOO_BIG);
 			nd_pass(p, ND_PASS_OUT_PROTECTED);
 			return bpf_redirect(state->fragments, 0);

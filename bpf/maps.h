@@ -44,6 +44,15 @@ struct {
 	__type(value, struct nd_interface);
 } nd_interfaces SEC(".maps");
 
+/* nd0, and what takes fragments. The kernel takes a device out of such a map when it goes; its index may be
+ * another's by then. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} nd_devices SEC(".maps");
+
 /* On the daemon's IKE sockets: whoever else binds their ports has ordinary ones. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

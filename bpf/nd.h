@@ -45,7 +45,8 @@
 	X(POLICY_CHANGED, "policy_changed", "the policy changed while a callout was asked about the packet") \
 	X(BAD_SOURCE, "bad_source", "inbound from a source that no packet may have: broadcast, multicast, unspecified, this host's own") \
 	X(ICMP_ERROR, "icmp_error", "clear ICMP error about a secured connection") \
-	X(SECURED_FULL, "secured_full", "packet of a new secured flow while the table of secured flows is full: what can't be latched is not begun")
+	X(SECURED_FULL, "secured_full", "packet of a new secured flow while the table of secured flows is full: what can't be latched is not begun") \
+	X(UNGUARDED, "unguarded", "packet of a secured flow by an interface where no program of ndbpf stands first")
 
 /* Why a packet was not dropped. Each reason to pass has its own counter. */
 #define ND_PASS_KINDS(X) \
@@ -262,9 +263,10 @@ struct nd_sweep_request {
 
 /* What an interface is to the datapath. */
 struct nd_interface {
-	__u32 role; /* enum nd_interface_role */
-	__u32 zero;
+	__u32 role;  /* enum nd_interface_role */
+	__u32 flags;
 };
+#define ND_INTERFACE_CLSACT 0x1u  /* by filters of clsact: the hooks behind the routing can't see them */
 enum nd_interface_role {
 	ND_INTERFACE_UNKNOWN,
 	ND_INTERFACE_PROTECTED, /* has the tables of the design */
@@ -377,6 +379,8 @@ struct nd_policy {
 
 /* nd_socket is attached: it, not nd0's program, sees the kernel engine's decrypted packets. */
 #define ND_STATE_AT_SOCKET 0x2u
+/* nd_devices knows the devices of nd0 and fragments: without them there nothing is sent to their indexes. */
+#define ND_STATE_DEVICES 0x4u
 #define ND_STATE_KERNEL_ENGINE 0x1u  /* nd0 is an XFRM interface: it takes neither fragments nor what ESP makes too big */
 
 struct nd_state {

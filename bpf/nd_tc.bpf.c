@@ -286,7 +286,8 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 			nd_flow_flags(flow, &p);
 			nd_flow_touch(flow, &p);
 			nd_flow_count(flow, ND_TRAFFIC_OUT_SECURE, p.length);
-			if (state->nd0 && !(state->flags & ND_STATE_KERNEL_ENGINE)) {
+			if (!(state->flags & ND_STATE_KERNEL_ENGINE) &&
+			    nd_device_stands(state, ND_DEVICE_ND0, state->nd0)) {
 				nd_pass(&p, ND_PASS_OUT_PROTECTED);
 				return bpf_redirect(state->nd0, 0);
 			}

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -29,29 +30,58 @@
 #define TUN_F_USO6 0x40
 #endif
 
-int nd_tun_open(const char *name, unsigned *offloads)
+static int set_device(int fd, const char *name)
 {
 	struct ifreq r;
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	unsigned tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+	unsigned index = 0;
 
-	if (fd < 0)
-		return -errno;
+	/* BPF knows the device by its index, so that is none that the kernel gives by itself (it counts from 1):
+	 * where the device goes, its index stays nobody's. Of no effect where the device is there. */
+	if (getrandom(&index, sizeof(index), 0) == sizeof(index)) {
+		index = (index & 0x3fffffff) | 0x1000000;
+		ioctl(fd, TUNSETIFINDEX, &index);
+	}
 	memset(&r, 0, sizeof(r));
 	strncpy(r.ifr_name, name, IFNAMSIZ - 1);
 	r.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
-	if (ioctl(fd, TUNSETIFF, &r))
-		goto fail;
+	return ioctl(fd, TUNSETIFF, &r) ? -errno : 0;
+}
+
+static int set_offloads(int fd, unsigned *offloads)
+{
+	unsigned tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+
 	/* USO came with 6.2. */
 	*offloads = 2;
-	if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)(tso | TUN_F_USO4 | TUN_F_USO6))) {
-		*offloads = 1;
-		if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)tso))
-			goto fail;
-	}
-	return fd;
-fail:;
-	int error = -errno;
+	if (!ioctl(fd, TUNSETOFFLOAD, (unsigned long)(tso | TUN_F_USO4 | TUN_F_USO6)))
+		return 0;
+	*offloads = 1;
+	return ioctl(fd, TUNSETOFFLOAD, (unsigned long)tso) ? -errno : 0;
+}
+
+int nd_tun_again(int fd, const char *name)
+{
+	unsigned offloads;
+	struct ifreq r;
+	int error;
+
+	if (!ioctl(fd, TUNGETIFF, &r))
+		return -EEXIST;
+	error = set_device(fd, name);
+	return error ? error : set_offloads(fd, &offloads);
+}
+
+int nd_tun_open(const char *name, unsigned *offloads)
+{
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), error;
+
+	if (fd < 0)
+		return -errno;
+	error = set_device(fd, name);
+	if (!error)
+		error = set_offloads(fd, offloads);
+	if (!error)
+		return fd;
 	close(fd);
 	return error;
 }

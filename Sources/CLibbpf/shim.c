@@ -15,6 +15,10 @@
 /* Attach types of TCX; libbpf 1.1 and its headers do not know them yet. */
 #define ND_BPF_TCX_INGRESS 46
 #define ND_BPF_TCX_EGRESS 47
+#define ND_BPF_F_BEFORE 8
+/* Of netfilter links. */
+#define ND_BPF_PROG_TYPE_NETFILTER 32
+#define ND_BPF_NETFILTER 45
 
 static _Thread_local char log_text[8192];
 static _Thread_local size_t log_used;
@@ -180,8 +184,88 @@ int nd_tcx_attach(int prog_fd, int ifindex, bool ingress)
 	attribute.link_create.prog_fd = (uint32_t)prog_fd;
 	attribute.link_create.target_fd = (uint32_t)ifindex;
 	attribute.link_create.attach_type = ingress ? ND_BPF_TCX_INGRESS : ND_BPF_TCX_EGRESS;
+	/* Before everybody: relative to none. */
+	attribute.link_create.flags = ND_BPF_F_BEFORE;
 	fd = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &attribute, sizeof(attribute));
 	return fd < 0 ? -errno : fd;
+}
+
+int nd_tcx_programs(int ifindex, bool ingress, uint32_t *ids, uint32_t most)
+{
+	/* union bpf_attr's part for BPF_PROG_QUERY, with what came with 6.6. */
+	struct {
+		uint32_t target_ifindex;
+		uint32_t attach_type;
+		uint32_t query_flags;
+		uint32_t attach_flags;
+		uint64_t prog_ids;
+		uint32_t count;
+		uint32_t zero;
+		uint64_t prog_attach_flags;
+		uint64_t link_ids;
+		uint64_t link_attach_flags;
+		uint64_t revision;
+	} query = {
+		.target_ifindex = (uint32_t)ifindex,
+		.attach_type = ingress ? ND_BPF_TCX_INGRESS : ND_BPF_TCX_EGRESS,
+		.prog_ids = (uint64_t)(uintptr_t)ids,
+		.count = most,
+	};
+
+	if (syscall(__NR_bpf, BPF_PROG_QUERY, &query, sizeof(query))) {
+		/* No program was ever attached. */
+		if (errno == ENOENT)
+			return 0;
+		/* There are more: those that were asked for are written. */
+		return errno == ENOSPC ? (int)most : -errno;
+	}
+	return (int)query.count;
+}
+
+int nd_netfilter_attach(int prog_fd, bool ipv6, uint32_t hook, int priority)
+{
+	/* union bpf_attr's part for BPF_LINK_CREATE of a netfilter program. */
+	struct {
+		uint32_t prog_fd;
+		uint32_t target_fd;
+		uint32_t attach_type;
+		uint32_t flags;
+		uint32_t family;
+		uint32_t hook;
+		int32_t priority;
+		uint32_t netfilter_flags;
+		uint64_t zero[2];
+	} create = {
+		.prog_fd = (uint32_t)prog_fd,
+		.attach_type = ND_BPF_NETFILTER,
+		.family = ipv6 ? 10 : 2, /* NFPROTO_IPV6, NFPROTO_IPV4 */
+		.hook = hook,
+		.priority = priority,
+	};
+	int fd = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &create, sizeof(create));
+
+	return fd < 0 ? -errno : fd;
+}
+
+void nd_netfilter_program(struct bpf_program *program)
+{
+	bpf_program__set_type(program, (enum bpf_prog_type)ND_BPF_PROG_TYPE_NETFILTER);
+	bpf_program__set_expected_attach_type(program, (enum bpf_attach_type)ND_BPF_NETFILTER);
+}
+
+int nd_program_id(int prog_fd, uint32_t *id)
+{
+	union {
+		struct bpf_prog_info info;
+		uint32_t words[128];
+	} u;
+	uint32_t size = sizeof(struct bpf_prog_info);
+
+	memset(&u, 0, sizeof(u));
+	if (bpf_obj_get_info_by_fd(prog_fd, &u, &size))
+		return -errno;
+	*id = u.info.id;
+	return 0;
 }
 
 int nd_clsact_attach(int prog_fd, int ifindex, bool ingress, uint32_t handle, uint32_t priority,

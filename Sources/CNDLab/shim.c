@@ -3,11 +3,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,4 +87,33 @@ int nd_frame_send(int ifindex, const void *frame, size_t size)
 	n = n < 0 ? -errno : n;
 	close(fd);
 	return (int)n;
+}
+
+int nd_foreign_tcx(int ifindex, bool ingress, int verdict, bool first)
+{
+	const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = verdict },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attribute;
+	int program, link;
+
+	memset(&attribute, 0, sizeof(attribute));
+	attribute.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+	attribute.insns = (uint64_t)(uintptr_t)code;
+	attribute.insn_cnt = 2;
+	attribute.license = (uint64_t)(uintptr_t)"GPL";
+	program = (int)syscall(__NR_bpf, BPF_PROG_LOAD, &attribute, sizeof(attribute));
+	if (program < 0)
+		return -errno;
+	memset(&attribute, 0, sizeof(attribute));
+	attribute.link_create.prog_fd = (uint32_t)program;
+	attribute.link_create.target_ifindex = (uint32_t)ifindex;
+	attribute.link_create.attach_type = ingress ? 46 : 47;
+	attribute.link_create.flags = first ? 8 : 0; /* BPF_F_BEFORE */
+	link = (int)syscall(__NR_bpf, BPF_LINK_CREATE, &attribute, sizeof(attribute));
+	if (link < 0)
+		link = -errno;
+	close(program);
+	return link;
 }

@@ -21,6 +21,28 @@ _Alignas(16) static const unsigned char at_socket[] = {
 #embed "../../bpf/build/nd_socket.bpf.o"
 };
 
+_Alignas(16) static const unsigned char guard[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_guard.bpf.o"
+};
+
+_Alignas(16) static const unsigned char hook[] = {
+#pragma clang diagnostic ignored "-Wc23-extensions"
+#embed "../../bpf/build/nd_hook.bpf.o"
+};
+
+const void *nd_object_guard(size_t *size)
+{
+	*size = sizeof(guard);
+	return guard;
+}
+
+const void *nd_object_hook(size_t *size)
+{
+	*size = sizeof(hook);
+	return hook;
+}
+
 const void *nd_object_socket(size_t *size)
 {
 	*size = sizeof(at_socket);

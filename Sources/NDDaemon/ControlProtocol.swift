@@ -1,5 +1,6 @@
 import Foundation
 import NDCore
+import NDDatapath
 
 /// The control socket speaks JSON lines: one request, one answer (`monitor`: many).
 public struct ControlRequest: Codable, Sendable {
@@ -52,7 +53,10 @@ public struct StatusReport: Codable, Sendable {
     public var scenario: String
     public var policyFile: String
     public var policyGeneration: UInt32
+    /// The protected ones.
     public var interfaces: [String]
+    /// All that are protected or guarded, and the device.
+    public var interfaceStates: [InterfaceState]
     public var attachment: String
     public var engine: String
     public var engineReason: String

@@ -46,6 +46,7 @@ public final class Daemon: Service, @unchecked Sendable {
     private let serving = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let monitor = MonitorHub()
     private var lock: Int32 = -1
+    private var keeper: InterfaceKeeper?
 
     /// Checks the files; nothing is changed.
     public init(_ options: DaemonOptions, log: Logger) throws {
@@ -53,6 +54,7 @@ public final class Daemon: Service, @unchecked Sendable {
         self.log = log
         policy = try Policy.load(path: options.policyFile, reading: PolicyCommit.reading)
         interfaces = options.interfaces.isEmpty ? policy.interfaces : options.interfaces
+        _ = try Loader.patterns(interfaces)
         guard !policy.preSharedKeys.isEmpty else {
             throw NDError(
                 "policy.no-credential", "the policy names no pre-shared key, so no peer can be authenticated",
@@ -94,20 +96,31 @@ public final class Daemon: Service, @unchecked Sendable {
     }
 
     private func loadOrAdopt() throws -> (compiled: CompiledPolicy, loadedHere: Bool) {
+        try options.instance.requireHere("run.namespace")
+        if try Loader.abandon(options.instance) {
+            log.warning("instance '\(options.instance.name)' was loaded in a network namespace that is gone; its pins are taken away, it is loaded anew")
+        }
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
-            let record = LoadRecord.read(options.instance)
-            let attached = Set(record?.attachments.map(\.interface) ?? []).subtracting([options.device])
-            guard attached == Set(interfaces) else {
+            guard let record = LoadRecord.read(options.instance) else {
+                throw NDError(
+                    "run.record", "instance '\(options.instance.name)' is loaded, but \(options.instance.recordFile) is not there or can't be read",
+                    hint: "ndbpf unload --instance \(options.instance.name), then run again; nothing was changed")
+            }
+            let loaded = record.interfaces ?? []
+            guard Set(loaded) == Set(interfaces) else {
                 throw NDError(
                     "run.interfaces",
-                    "instance '\(options.instance.name)' is loaded on \(attached.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
+                    "instance '\(options.instance.name)' is loaded for \(loaded.sorted().joined(separator: ", ")), the policy names \(interfaces.joined(separator: ", "))",
                     hint: "ndbpf unload --instance \(options.instance.name) first; nothing was changed")
             }
             let applied = try PolicyCommit.apply(policy, to: datapath)
-            let repaired = try Loader.repair(options.instance)
-            if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
-            log.info("took over the loaded datapath on \(interfaces.joined(separator: ", "))")
+            let keeper = try InterfaceKeeper(options.instance, record)
+            self.keeper = keeper
+            for change in try keeper.settle() where change.kind == .mended || change.kind == .troubled {
+                log.warning("\(change.state.interface): \(change.text)")
+            }
+            log.info("took over the loaded datapath on \(keeper.protectedNames.joined(separator: ", "))")
             return (applied.compiled, false)
         }
         let ready = try PolicyCommit(policy, generation: 1)
@@ -119,14 +132,21 @@ public final class Daemon: Service, @unchecked Sendable {
         record.networkNamespace = options.networkNamespace
         record.policyFile = options.policyFile
         try record.write(options.instance)
-        log.info("loaded on \(interfaces.joined(separator: ", ")) by \(record.attachments.first?.kind ?? "?")")
+        let keeper = try InterfaceKeeper(options.instance, record)
+        self.keeper = keeper
+        try keeper.settle()
+        log.info("loaded on \(keeper.protectedNames.joined(separator: ", ")) by \(record.attachments.first?.kind ?? "?")")
+        if let why = record.missingHooks {
+            log.warning("a device that comes while no daemon runs is not guarded: \(why)")
+        }
         return (ready.compiled, true)
     }
 
     private func serve(_ compiled: CompiledPolicy) async throws {
         let datapath = try Datapath(options.instance)
         let loop = group.next()
-        let choice = try EngineChoice(policy, device: options.device, interfaces: interfaces)
+        guard let keeper else { throw NDError("run.load", "nothing is loaded") }
+        let choice = try EngineChoice(policy, device: options.device, interfaces: keeper.protectedNames)
         let engine = choice.engine
         var keying = try KeyingConfiguration(policy, engineWantsUDP: choice.wantsUDP)
         keying.separatesClients = engine.kind == .user
@@ -150,11 +170,10 @@ public final class Daemon: Service, @unchecked Sendable {
             discovery: Discovery.Configuration(policy), sockets: sockets, replay: try PacketReplay(),
             monitor: monitor, log: log)
         relay.attach(control)
-        try Loader.attachDevice(options.instance, device: link.name, ifindex: Int32(link.ifindex))
+        try keeper.take(device: link.name, index: link.ifindex, fragments: link.fragments)
         let ranKernelEngine = datapath.runsKernelEngine
+        try datapath.setDevices(nd0: link.ifindex, fragments: link.fragments)
         try datapath.changeState {
-            $0.nd0 = link.ifindex
-            $0.fragments = link.fragments
             $0.flags = engine.kind == .kernel ? $0.flags | ND_STATE_KERNEL_ENGINE : $0.flags & ~ND_STATE_KERNEL_ENGINE
         }
         // Which engine it is decides where decrypted packets are met; the commit above knew the earlier one.
@@ -167,20 +186,12 @@ public final class Daemon: Service, @unchecked Sendable {
             try? datapath.changeState { $0.drop_sample = watched ? 1 : 0 }
         }
 
-        let interfaces = self.interfaces
-        let instance = options.instance
         let log = self.log
-        let addresses = try LocalAddresses.synchronize(datapath, protected: interfaces)
+        let addresses = try LocalAddresses.synchronize(datapath, protected: keeper.protectedNames)
         let synchronize: @Sendable () -> EventLoopFuture<Void> = {
             loop.assertInEventLoop()
             do {
-                let repaired = try Loader.repair(instance)
-                if !repaired.isEmpty { log.warning("attached again to \(repaired.joined(separator: ", "))") }
-            } catch {
-                log.error("can't attach again: \(error)")
-            }
-            do {
-                let now = try LocalAddresses.synchronize(datapath, protected: interfaces)
+                let now = try LocalAddresses.synchronize(datapath, protected: keeper.protectedNames)
                 return sockets.synchronize(Self.ikeAddresses(now))
             } catch {
                 // What stands stays: an error is not a host without addresses.
@@ -192,11 +203,17 @@ public final class Daemon: Service, @unchecked Sendable {
         try await loop.flatSubmit { sockets.synchronize(Self.ikeAddresses(addresses)) }.get()
         try await loop.submit { control.adopt() }.get()
 
+        let watch = InterfaceWatch(
+            keeper: keeper, datapath: datapath, engine: engine, monitor: monitor, log: log,
+            changed: { loop.execute { _ = synchronize() } })
+        watch.start()
         let watcher = try NetworkWatcher()
         watcher.start { notice in
             loop.execute {
                 switch notice {
-                case .networkChanged: _ = synchronize()
+                case .networkChanged:
+                    watch.look()
+                    _ = synchronize()
                 case .unreachable(let local, let remote): control.unreachable(local: local, remote: remote)
                 }
             }
@@ -220,7 +237,7 @@ public final class Daemon: Service, @unchecked Sendable {
         }
 
         let reports = Reports(
-            options: options, policy: policy, interfaces: interfaces, lives: lives,
+            options: options, policy: policy, watch: watch, lives: lives,
             started: started, link: link, engineReason: choice.reason,
             encapsulation: choice.wantsUDP ? "udp" : "native", control: control)
         let controlSocket = try await ControlServer.start(
@@ -247,6 +264,7 @@ public final class Daemon: Service, @unchecked Sendable {
         try? await Task.sleep(for: .milliseconds(50))
         events.stop()
         watcher.stop()
+        watch.stop()
         try? await controlSocket.close().get()
         try? await metrics?.close().get()
         try await loop.submit { sockets.close() }.get()

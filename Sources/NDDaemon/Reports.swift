@@ -14,7 +14,7 @@ import NIOCore
 struct Reports: @unchecked Sendable {
     let options: DaemonOptions
     let policy: Policy
-    let interfaces: [String]
+    let watch: InterfaceWatch
     let lives: FlowSweeper.Lives
     let started: Date
     let link: EngineLink
@@ -56,16 +56,22 @@ struct Reports: @unchecked Sendable {
         var warnings: [String] = []
         if stats.events_lost > 0 { warnings.append("\(stats.events_lost) events were lost: the ring was full") }
         if stats.peers_full > 0 { warnings.append("\(stats.peers_full) peers found no room in the peer table") }
-        let record = LoadRecord.read(options.instance)
+        let interfaces = watch.keeper.current
+        for state in interfaces { if let trouble = state.trouble { warnings.append("\(state.interface): \(trouble)") } }
+        for pattern in watch.missing { warnings.append("no interface of this host is '\(pattern)' now; one that comes is protected") }
+        if let why = watch.keeper.missingHooks {
+            warnings.append("a device that comes while no daemon runs is not guarded: \(why)")
+        }
         return StatusReport(
             instance: options.instance.name, version: options.version, pid: getpid(),
             since: ISO8601DateFormatter().string(from: started),
             uptimeSeconds: Date().timeIntervalSince(started), scenario: policy.scenarioName,
-            policyFile: options.policyFile, policyGeneration: generation, interfaces: interfaces,
-            attachment: record?.attachments.first?.kind ?? "unknown", engine: control.engine.kind.rawValue,
+            policyFile: options.policyFile, policyGeneration: generation,
+            interfaces: interfaces.filter { $0.role == .protected }.map(\.interface), interfaceStates: interfaces,
+            attachment: interfaces.first?.attachment ?? (watch.keeper.loaded.clsact == true ? "clsact" : "tcx"), engine: control.engine.kind.rawValue,
             engineReason: engineReason, aead: control.engine.cryptography, encapsulation: encapsulation,
             device: link.name,
-            addresses: LocalAddresses.current().filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
+            addresses: ((try? LocalAddresses.current()) ?? [:]).filter { $0.value & ND_LOCAL_UNICAST != 0 }.keys.sorted()
                 .filter { !$0.isLoopback }.map(\.description),
             peers: Dictionary(
                 uniqueKeysWithValues: control.discovery.peersByState().map { ($0.key.label, $0.value) }),
@@ -155,6 +161,11 @@ struct Reports: @unchecked Sendable {
             snapshot.ikeSent = keying[.datagramsSent]
             for (reason, value) in keying.dropped { snapshot.ikeDrops[reason.rawValue] = value }
             for (reason, value) in keying.malformed { snapshot.ikeDrops["malformed_\(reason)", default: 0] &+= value }
+            snapshot.interfaces = watch.keeper.current.map {
+                .init(name: $0.interface, role: $0.role.rawValue, isInPlace: $0.isInPlace)
+            }
+            snapshot.interfaceReadsFailed = watch.count.failedReads
+            snapshot.interfacesPutRight = watch.count.putRight
             snapshot.policyGeneration = UInt64(generation)
             snapshot.addressFailures = control.addressFailures
             snapshot.startedAtUnixSeconds = started.timeIntervalSince1970

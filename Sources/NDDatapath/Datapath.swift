@@ -17,6 +17,7 @@ public final class Datapath: Sendable {
     public let fragments: BPFMap<nd_fragment_key, nd_fragment>
     public let state: BPFMap<UInt32, nd_state>
     public let policies: BPFMap<UInt32, UInt32>
+    public let interfaces: BPFMap<UInt32, nd_interface>
     public let machines: BPFMap<nd_machine, UInt32>
     public let protections: BPFMap<nd_peer_key, nd_protection>
     public let eventsDescriptor: Int32
@@ -26,7 +27,7 @@ public final class Datapath: Sendable {
     static let mapNames = [
         "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
         "nd_events", "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
-        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_ike_sockets", "nd_fresh",
+        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_devices", "nd_ike_sockets", "nd_fresh",
     ]
     static let programNames = [
         "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress", SecuredSweep.program,
@@ -50,6 +51,7 @@ public final class Datapath: Sendable {
         local = try instance.openMap("nd_local")
         fragments = try instance.openMap("nd_fragments")
         policies = try instance.openMap("nd_policies")
+        interfaces = try instance.openMap("nd_interfaces")
         machines = try instance.openMap("nd_machines")
         protections = try instance.openMap("nd_protections")
         eventsDescriptor = try instance.openPin("nd_events")
@@ -59,7 +61,7 @@ public final class Datapath: Sendable {
     deinit {
         for fd in [
             flows.descriptor, secured.descriptor, ikeSocketsDescriptor, peers.descriptor, local.descriptor, fragments.descriptor, state.descriptor,
-            policies.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
+            policies.descriptor, interfaces.descriptor, protections.descriptor, machines.descriptor, eventsDescriptor, statsDescriptor,
         ] { close(fd) }
     }
 
@@ -69,6 +71,21 @@ public final class Datapath: Sendable {
         var value: UInt32 = 1
         guard bpf_map_update_elem(ikeSocketsDescriptor, &key, &value, 0) == 0 else {
             throw NDError("map.ike-socket", "can't mark an IKE socket: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// Where protected packets go from now on; 0: nowhere. In the same breath into the map from which the kernel
+    /// takes a device that goes.
+    public func setDevices(nd0: UInt32, fragments: UInt32) throws {
+        let devices: BPFMap<UInt32, UInt32> = try instance.openMap("nd_devices")
+        defer { close(devices.descriptor) }
+        for (place, index) in [(UInt32(0), nd0), (1, fragments)] {
+            if index == 0 { devices.delete(place) } else { try devices.update(place, index) }
+        }
+        try changeState {
+            $0.nd0 = nd0
+            $0.fragments = fragments
+            $0.flags |= ND_STATE_DEVICES
         }
     }
 
@@ -135,6 +152,7 @@ public final class Datapath: Sendable {
             case "nd_peers": count = peers.entries().count
             case "nd_local": count = local.entries().count
             case "nd_fragments": count = fragments.entries().count
+            case "nd_interfaces": count = interfaces.entries().count
             case "nd_machines": count = machines.entries().count
             case "nd_protections": count = protections.entries().count
             case "nd_state", "nd_policies", "nd_stats": count = Int(info.max_entries)

@@ -27,9 +27,8 @@ public struct Instance: Sendable, Hashable {
     public var recordFile: String { "\(runDirectory)/loaded.json" }
 
     public func mapPin(_ map: String) -> String { "\(pinDirectory)/\(map)" }
-    public func linkPin(_ interface: String, _ direction: String) -> String {
-        "\(pinDirectory)/link_\(interface.replacingOccurrences(of: ".", with: "_"))_\(direction)"
-    }
+    /// By index: names move from one device to another.
+    public func linkPin(_ index: Int32, _ direction: String) -> String { "\(pinDirectory)/link_\(index)_\(direction)" }
 
     /// The descriptor of what is pinned under a name; whoever calls closes it.
     func openPin(_ name: String) throws(NDError) -> Int32 {
@@ -103,12 +102,24 @@ public struct LoadRecord: Codable, Sendable {
         public var kind: String
         /// The clsact qdisc was made by us.
         public var madeQdisc: Bool
+        public var role: InterfaceRole?
+        /// Of a clsact filter.
+        public var priority: UInt32?
+        public var handle: UInt32?
     }
 
     public var version = 1
     public var attachments: [Attachment] = []
     public var networkNamespace: String?
     public var device: String?
+    public var deviceIndex: UInt32?
+    public var deviceKind: String?
+    /// The patterns of the interfaces that are protected.
+    public var interfaces: [String]?
+    /// Attached by clsact, because it was asked for or the kernel has no TCX.
+    public var clsact: Bool?
+    /// Why there is no guard behind the routing.
+    public var missingHooks: String?
     public var policyFile: String?
     /// What `policy apply` put in force since the daemon started, or the load.
     public var appliedFile: String?
@@ -120,6 +131,16 @@ public struct LoadRecord: Codable, Sendable {
         guard let data = FileManager.default.contents(atPath: instance.recordFile), data.count < 1 << 20
         else { return nil }
         return try? JSONDecoder().decode(LoadRecord.self, from: data)
+    }
+
+    /// Writes what hangs where and leaves the rest of what is written, which other commands change. Returns all of it.
+    func writeAttachments(_ instance: Instance) throws -> LoadRecord {
+        var all = Self.read(instance) ?? self
+        all.attachments = attachments
+        (all.device, all.deviceIndex, all.deviceKind) = (device, deviceIndex, deviceKind)
+        (all.interfaces, all.clsact, all.missingHooks) = (interfaces, clsact, missingHooks)
+        try all.write(instance)
+        return all
     }
 
     public func write(_ instance: Instance) throws {

@@ -21,9 +21,6 @@ public struct LoadOptions: Sendable {
 
 /// Brings the BPF programs in and takes them out. Whatever a load did before it failed is undone.
 public enum Loader {
-    static let filterHandle: UInt32 = 0x6e64
-    static let filterPriority: UInt32 = 0x6e64
-
     public static func load(
         _ instance: Instance, policy: PolicyImage, callouts: CalloutCommit = CalloutCommit(), options: LoadOptions
     ) throws -> LoadRecord {
@@ -36,41 +33,48 @@ public enum Loader {
                 hint: "name it: --interface eth0, or `interfaces: [eth0]` in the policy")
         }
         try Instance.prepareFileSystem()
-        if instance.isLoaded {
+        switch try instance.residence() {
+        case .notLoaded: break
+        case .here:
             throw NDError(
                 "load.already", "instance '\(instance.name)' is loaded already",
                 hint: "ndbpf unload --instance \(instance.name) first; nothing was changed")
+        case .elsewhere: try instance.requireHere("load.namespace")
+        case .abandoned: try abandon(instance)
         }
-        var indexes: [(String, Int32, Bool)] = []
-        for name in options.interfaces {
-            let index = if_nametoindex(name)
-            guard index != 0 else {
-                throw NDError(
-                    "load.interface", "there is no interface '\(name)' in this network namespace",
-                    hint: "`ip link` lists them; nothing was changed")
-            }
-            let type = nd_interface_type(name)
-            indexes.append((name, Int32(index), type == 1 /* ARPHRD_ETHER */))
+        let patterns = try patterns(options.interfaces)
+        let links = try LinkTable.read(defaultRoutes: patterns.contains(.defaultRoute))
+        for missing in InterfaceRoles(patterns).unmatched(links) {
+            guard case .name(let name) = missing else { continue }
+            throw NDError(
+                "load.interface", "there is no interface '\(name)' in this network namespace",
+                hint: "`ip link` lists them; a pattern may name some that come later, '\(name)*' too. Nothing was changed")
         }
         // Leftovers of a load that was killed.
         try? FileManager.default.removeItem(atPath: instance.pinDirectory)
         try instance.makeRunDirectory()
         var record = LoadRecord()
         record.loadedAt = ISO8601DateFormatter().string(from: Date())
+        record.interfaces = options.interfaces
+        if options.forceClsact { record.clsact = true }
         do {
-            try pinPrograms(instance, options, ethernet: Set(indexes.map(\.2)))
+            let protected = links.filter { InterfaceRoles(patterns).role(of: $0) == .protected }
+            try pinPrograms(instance, options, ethernet: Set(protected.map(\.isEthernet)))
+            try instance.pinNamespace()
+            record.missingHooks = try NetfilterHooks.attach(instance)
+            try record.write(instance)
             let datapath = try Datapath(instance)
             try datapath.commit(policy, callouts: callouts)
-            try LocalAddresses.synchronize(datapath, protected: options.interfaces)
-            for (name, index, ethernet) in indexes {
-                for direction in ["ingress", "egress"] {
-                    record.attachments.append(
-                        try attach(
-                            instance, program: "nd_\(direction)\(ethernet ? "" : "_l3")", interface: name,
-                            ifindex: index, direction: direction, forceClsact: options.forceClsact))
-                }
+            try LocalAddresses.synchronize(datapath, protected: protected.map(\.name))
+            let keeper = try InterfaceKeeper(instance, record)
+            defer { record = keeper.loaded }
+            try keeper.settle()
+            // A guard that can't be attached is a trouble that the daemon goes on with; a protected interface must be.
+            if let state = keeper.current.first(where: { $0.role == .protected && !$0.isInPlace }), let trouble = state.trouble {
+                throw NDError(
+                    "load.attach", "can't protect \(state.interface): \(trouble)",
+                    hint: "tc qdisc show dev \(state.interface), tc filter show dev \(state.interface) ingress, bpftool net show dev \(state.interface) tell what is there; nothing was changed")
             }
-            try record.write(instance)
         } catch {
             undo(instance, record)
             throw error
@@ -78,55 +82,27 @@ public enum Loader {
         return record
     }
 
-    /// Attaches the program that sees decrypted packets to nd0, once the engine has made it.
-    public static func attachDevice(_ instance: Instance, device: String, ifindex: Int32) throws {
-        guard var record = LoadRecord.read(instance) else {
-            throw NDError("instance.not-loaded", "instance '\(instance.name)' has no load record")
-        }
-        if let old = record.attachments.first(where: { $0.interface == device }) {
-            if old.ifindex == ifindex, old.kind == "clsact" || access(instance.linkPin(device, "ingress"), F_OK) == 0 {
-                return
+    /// Each of them, or an error that names the one that none could be.
+    public static func patterns(_ texts: [String]) throws(NDError) -> [InterfacePattern] {
+        var patterns: [InterfacePattern] = []
+        for text in texts {
+            guard let pattern = InterfacePattern(text) else {
+                throw NDError(
+                    "load.interface", "'\(text)' is no interface name and no pattern",
+                    hint: "a name, a pattern with * or ?, all, or default-route; nothing was changed")
             }
-            detach(instance, old)
-            record.attachments.removeAll { $0.interface == device }
+            patterns.append(pattern)
         }
-        record.attachments.append(
-            try attach(
-                instance, program: "nd_nd0_ingress", interface: device, ifindex: ifindex,
-                direction: "ingress", forceClsact: record.attachments.first?.kind == "clsact"))
-        record.device = device
-        try record.write(instance)
+        return patterns
     }
 
-    /// Attaches again where an interface went and came back (another index under the same name), or
-    /// a link was detached behind our back. Returns the interfaces that were attended to.
-    public static func repair(_ instance: Instance) throws -> [String] {
-        guard var record = LoadRecord.read(instance) else { return [] }
-        var repaired: [String] = []
-        for (position, old) in record.attachments.enumerated() where old.interface != record.device {
-            let index = Int32(bitPattern: if_nametoindex(old.interface))
-            // Gone for now: whatever comes back under the name is a change of links.
-            guard index != 0, index != old.ifindex || !isAttached(instance, old) else { continue }
-            let ethernet = nd_interface_type(old.interface) == 1
-            detach(instance, old)
-            record.attachments[position] = try attach(
-                instance, program: "nd_\(old.direction)\(ethernet ? "" : "_l3")", interface: old.interface,
-                ifindex: index, direction: old.direction, forceClsact: old.kind == "clsact")
-            if !repaired.contains(old.interface) { repaired.append(old.interface) }
-        }
-        if !repaired.isEmpty { try record.write(instance) }
-        return repaired
-    }
-
-    private static func isAttached(_ instance: Instance, _ attachment: LoadRecord.Attachment) -> Bool {
-        guard attachment.kind == "tcx" else { return true }
-        let fd = bpf_obj_get(instance.linkPin(attachment.interface, attachment.direction))
-        guard fd >= 0 else { return false }
-        defer { close(fd) }
-        var program: UInt32 = 0
-        var ifindex: UInt32 = 0
-        // A link whose device went has no index any more.
-        return nd_link_describe(fd, &program, &ifindex) == 0 && ifindex == UInt32(bitPattern: attachment.ifindex)
+    /// Takes away the pins of an instance whose network namespace nobody is in any more. False: it is not such a one.
+    @discardableResult
+    public static func abandon(_ instance: Instance) throws -> Bool {
+        guard try instance.residence() == .abandoned else { return false }
+        // Its filters went or go with its devices; indexes of the record are other devices' here.
+        clear(instance)
+        return true
     }
 
     /// Takes everything back. Returns what was there to take back.
@@ -139,11 +115,16 @@ public enum Loader {
             throw NDError(
                 "instance.not-loaded", "instance '\(instance.name)' is not loaded", hint: "nothing was changed")
         }
+        try instance.requireHere("unload.namespace")
+        if try abandon(instance) { return record ?? LoadRecord() }
         undo(instance, record ?? LoadRecord())
         return record ?? LoadRecord()
     }
 
-    public static var filterPriorityShown: UInt32 { filterPriority }
+    public static func hooksAreAttached(_ instance: Instance) -> Bool { NetfilterHooks.areAttached(instance) }
+
+    /// Why this kernel has no guard behind the routing; nil where it has.
+    public static func probeHooks() -> String? { NetfilterHooks.probe() }
 
     /// Loads the programs and attaches one to the loopback for a moment: "tcx" or "clsact".
     public static func probe() -> Result<String, NDError> {
@@ -216,55 +197,23 @@ public enum Loader {
         }
     }
 
-    private static func attach(
-        _ instance: Instance, program: String, interface: String, ifindex: Int32, direction: String,
-        forceClsact: Bool
-    ) throws -> LoadRecord.Attachment {
-        let fd = try instance.openPin("prog_\(program)")
-        defer { close(fd) }
-        let ingress = direction == "ingress"
-        var attachment = LoadRecord.Attachment(
-            interface: interface, ifindex: ifindex, direction: direction, kind: "tcx", madeQdisc: false)
-        let link = forceClsact ? -EINVAL : nd_tcx_attach(fd, ifindex, ingress)
-        if link >= 0 {
-            defer { close(link) }
-            guard bpf_obj_pin(link, instance.linkPin(interface, direction)) == 0 else {
-                throw NDError("load.pin", "can't pin the link of \(interface): \(String(cString: strerror(errno)))")
-            }
-            return attachment
-        }
-        // Kernels before 6.6 answer EINVAL: no TCX there.
-        guard link == -EINVAL else {
-            throw NDError(
-                "load.attach", "can't attach to \(interface) \(direction): \(String(cString: strerror(-link)))")
-        }
-        var made = false
-        let error = nd_clsact_attach(fd, ifindex, ingress, filterHandle, filterPriority, &made)
-        guard error == 0 else {
-            throw NDError(
-                "load.attach", "can't attach to \(interface) \(direction): \(String(cString: strerror(-error)))",
-                context: String(cString: nd_bpf_log()),
-                hint: error == -EEXIST ? "a filter with priority \(filterPriority) is there already: tc filter show dev \(interface) \(direction)" : nil)
-        }
-        attachment.kind = "clsact"
-        attachment.madeQdisc = made
-        return attachment
-    }
-
-    private static func detach(_ instance: Instance, _ attachment: LoadRecord.Attachment) {
-        if attachment.kind == "tcx" {
-            unlink(instance.linkPin(attachment.interface, attachment.direction))
-        } else {
-            _ = nd_clsact_detach(
-                attachment.ifindex, attachment.direction == "ingress", filterHandle, filterPriority)
-        }
-    }
-
     private static func undo(_ instance: Instance, _ record: LoadRecord) {
-        for attachment in record.attachments { detach(instance, attachment) }
-        for index in Set(record.attachments.filter(\.madeQdisc).map(\.ifindex)) {
-            _ = nd_clsact_remove_qdisc(index)
+        for attachment in record.attachments where attachment.kind == "clsact" {
+            _ = nd_clsact_detach(
+                attachment.ifindex, attachment.direction == "ingress", attachment.handle ?? DeviceHook.handles[0],
+                attachment.priority ?? DeviceHook.preferences[0])
         }
+        for index in Set(record.attachments.filter(\.madeQdisc).map(\.ifindex)) {
+            // With it would go what others have put there.
+            let others = [true, false].contains { ingress in
+                (try? DeviceHook(index: UInt32(bitPattern: index), ingress: ingress).filters())?.isEmpty == false
+            }
+            if !others { _ = nd_clsact_remove_qdisc(index) }
+        }
+        clear(instance)
+    }
+
+    private static func clear(_ instance: Instance) {
         // bpffs has no recursive delete of its own, and a pinned link falls with its file.
         for file in (try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [] {
             unlink("\(instance.pinDirectory)/\(file)")

@@ -97,6 +97,8 @@ public protocol Engine: AnyObject, Sendable {
     var cryptography: String { get }
     /// Creates or adopts the device and starts to work.
     func start(events: any EngineEvents) throws -> EngineLink
+    /// Makes what somebody deleted again, and brings up what somebody put down. SAs stay.
+    func restore() throws -> EngineLink
     /// Inbound is live at once, outbound is prepared.
     func install(_ pair: SecurityAssociationPair) throws
     /// From now on this outbound SA carries the peer's traffic.

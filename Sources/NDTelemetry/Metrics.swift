@@ -5,7 +5,7 @@ extension Snapshot {
     public static func render(_ snapshot: Snapshot) -> String { Exposition.render(snapshot.families) }
 
     public var families: [MetricFamily] {
-        info + traffic + flowMetrics + peerMetrics + keyingMetrics + health
+        info + interfaceMetrics + traffic + flowMetrics + peerMetrics + keyingMetrics + health
     }
 
     private typealias Label = MetricFamily.Label
@@ -42,6 +42,20 @@ extension Snapshot {
                     [Sample(startedAtUnixSeconds)]))
         }
         return result + [gauge("policy_generation", "Generation of the policy in force.", policyGeneration)]
+    }
+
+    private var interfaceMetrics: [MetricFamily] {
+        var seen: Set<[String]> = []
+        return [
+            MetricFamily(
+                "ndbpf_interface_protected", .gauge,
+                "1: ndbpf's program of the interface's role stands before all others; 0: it does not.",
+                interfaces.filter { seen.insert([$0.name, $0.role]).inserted }.map {
+                    Sample($0.isInPlace ? 1 : 0, [Label("interface", $0.name), Label("role", $0.role)])
+                }),
+            counter("interfaces_put_right", "Times that a program stood where it has to again after it did not.", interfacesPutRight),
+            counter("interface_reads_failed", "Times that the list of interfaces could not be read.", interfaceReadsFailed),
+        ]
     }
 
     private var traffic: [MetricFamily] {

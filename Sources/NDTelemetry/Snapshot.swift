@@ -87,6 +87,19 @@ public struct Snapshot: Sendable {
         public init() {}
     }
 
+    public struct Interface: Hashable, Sendable {
+        public var name: String
+        /// "protected", "guarded" or "device"
+        public var role: String
+        public var isInPlace: Bool
+
+        public init(name: String, role: String, isInPlace: Bool) {
+            self.name = name
+            self.role = role
+            self.isInPlace = isInPlace
+        }
+    }
+
     public struct Build: Hashable, Sendable {
         public var version: String
         public var engine: String
@@ -121,6 +134,10 @@ public struct Snapshot: Sendable {
     public var ikeDrops: [String: UInt64] = [:]
     public var ikeReceived: UInt64 = 0
     public var ikeSent: UInt64 = 0
+    /// Protected ones first: of very many not all are shown.
+    public var interfaces: [Interface] = []
+    public var interfaceReadsFailed: UInt64 = 0
+    public var interfacesPutRight: UInt64 = 0
     public var policyGeneration: UInt64 = 0
     /// Reads of the host's addresses that failed.
     public var addressFailures: UInt64 = 0

@@ -23,7 +23,7 @@ struct Doctor: ParsableCommand {
     }
 
     func run() throws {
-        let findings = Self.examine()
+        let findings = Self.examine() + Self.examineLoaded(try Instance(options.instance))
         if options.json {
             print(try JSONOutput.text("doctor", findings))
         } else {
@@ -35,6 +35,59 @@ struct Doctor: ParsableCommand {
         let bad = findings.filter { $0.verdict == "bad" }.count
         if !options.json { print(bad == 0 ? "ndbpf can work here." : "ndbpf can't work here: \(bad) findings above.") }
         if bad > 0 { throw ExitCode(1) }
+    }
+
+    /// What hangs where, by the kernel's own word.
+    static func examineLoaded(_ instance: Instance) -> [Finding] {
+        guard geteuid() == 0, instance.isLoaded else { return [] }
+        let check = "instance \(instance.name)"
+        do {
+            switch try instance.residence() {
+            case .notLoaded: return []
+            case .elsewhere(let home):
+                return [Finding(check: check, verdict: "note", found: "loaded in another network namespace, \(home)", advice: "look there: --netns NAME")]
+            case .abandoned:
+                return [
+                    Finding(
+                        check: check, verdict: "bad", found: "loaded in a network namespace that is gone: nothing here is protected",
+                        advice: "ndbpf run loads it anew; or ndbpf unload")
+                ]
+            case .here: break
+            }
+            guard let record = LoadRecord.read(instance) else {
+                return [Finding(check: check, verdict: "bad", found: "\(instance.recordFile) can't be read", advice: "ndbpf unload, then load again")]
+            }
+            var findings: [Finding] = []
+            let keeper = try InterfaceKeeper(instance, record)
+            let states = try keeper.look()
+            for state in states where state.role != .guarded || !state.isInPlace {
+                findings.append(
+                    Finding(
+                        check: "\(check): \(state.interface)", verdict: state.isInPlace ? "ok" : "bad",
+                        found: state.trouble ?? "\(state.role.rawValue), ndbpf's programs stand first (\(state.attachment))",
+                        advice: state.isInPlace ? nil : Self.advice(state)))
+            }
+            let guarded = states.filter { $0.role == .guarded && $0.isInPlace }.count
+            if guarded > 0 { findings.append(Finding(check: "\(check): guards", verdict: "ok", found: "on \(guarded) interfaces")) }
+            for pattern in try keeper.unmatched() {
+                findings.append(Finding(check: "\(check): \(pattern)", verdict: "note", found: "no interface of this name now", advice: "one that comes is protected"))
+            }
+            if record.missingHooks == nil, !Loader.hooksAreAttached(instance) {
+                findings.append(
+                    Finding(
+                        check: "\(check): guard behind the routing", verdict: "bad", found: "its links are not pinned any more",
+                        advice: "a running daemon attaches them again within a second: ndbpf run"))
+            }
+            return findings
+        } catch {
+            return [Finding(check: check, verdict: "bad", found: "\(error)", advice: nil)]
+        }
+    }
+
+    private static func advice(_ state: InterfaceState) -> String {
+        state.role == .device
+            ? "a running daemon makes it again: ndbpf run"
+            : "a running daemon puts it right within a second; who else attaches there: bpftool net show dev \(state.interface)"
     }
 
     static func examine() -> [Finding] {
@@ -63,10 +116,16 @@ struct Doctor: ParsableCommand {
             add(
                 "attachment", kind == "tcx" ? "ok" : "note",
                 kind == "tcx" ? "TCX links" : "clsact (TCX came with Linux 6.6)",
-                kind == "tcx" ? nil : "works; a filter of priority \(Loader.filterPriorityShown) is used")
+                kind == "tcx" ? nil : "works; filters of preference 1 are used, before which no other can stand")
         case .failure(let error):
             add("BPF programs", "bad", "\(error)", error.hint)
         }
+        let hooks = Loader.probeHooks()
+        add(
+            "guard behind the routing", hooks == nil ? "ok" : "note", hooks ?? "netfilter programs",
+            hooks == nil
+                ? nil
+                : "works; but a device that comes while no daemon runs has no guard: keep the daemon running (the systemd unit starts it again)")
         var offloads: UInt32 = 0
         let tun = nd_tun_open("nd-doctor", &offloads)
         if tun >= 0 {

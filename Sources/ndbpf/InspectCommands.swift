@@ -27,7 +27,10 @@ struct Status: ParsableCommand {
         }
         print("instance      \(status.instance), pid \(status.pid), up \(Span.seconds(status.uptimeSeconds))")
         print("policy        \(status.scenario) (\(status.policyFile))")
-        print("interfaces    \(status.interfaces.joined(separator: ", ")) by \(status.attachment)")
+        let guarded = status.interfaceStates.filter { $0.role == .guarded }
+        let troubled = guarded.filter { !$0.isInPlace }.count
+        print(
+            "interfaces    \(status.interfaces.isEmpty ? "none" : status.interfaces.joined(separator: ", ")) by \(status.attachment); guards on \(guarded.count - troubled)\(troubled == 0 ? "" : " of \(guarded.count)") others")
         print("engine        \(status.engine) (\(status.engineReason)), \(status.aead), ESP in \(status.encapsulation), device \(status.device)")
         print("addresses     \(status.addresses.joined(separator: ", "))")
         print("peers         \(counts(status.peers))")
@@ -271,6 +274,14 @@ struct Maps: ParsableCommand {
         case "fragments":
             entries = decode(datapath.fragments) { key, value in
                 ("\(key.source.address) > \(key.destination.address) id \(key.id)", ["pass", "redirect", "drop"].indices.contains(Int(value.verdict)) ? ["pass", "redirect", "drop"][Int(value.verdict)] : "\(value.verdict)")
+            }
+        case "interfaces":
+            entries = decode(datapath.interfaces) { index, value in
+                let role = ["unknown", "protected", "guarded", "device"]
+                return (
+                    "\(index)",
+                    "\(role.indices.contains(Int(value.role)) ? role[Int(value.role)] : "\(value.role)")\(value.flags & ND_INTERFACE_CLSACT != 0 ? " by clsact" : "")"
+                )
             }
         case "protections":
             let names = Dictionary(datapath.machineNumbers().map { ($0.value, $0.key) }, uniquingKeysWith: { first, _ in first })

@@ -13,7 +13,7 @@ struct DatapathOptions: ParsableArguments {
     @Option(help: "The policy file.")
     var policy = "/etc/ndbpf/policy.yaml"
 
-    @Option(name: [.customLong("interface"), .customShort("i")], help: "Interface to protect, instead of the policy's; may be repeated.")
+    @Option(name: [.customLong("interface"), .customShort("i")], help: "Interface to protect (a name, a pattern with * or ?, all, default-route) instead of the policy's; may be repeated.")
     var interfaces: [String] = []
 
     @Option(help: "Entries of the flow table: 1024 to 4194304.")
@@ -57,8 +57,9 @@ struct Load: ParsableCommand {
             return
         }
         for attachment in record.attachments {
-            print("attached to \(attachment.interface) \(attachment.direction) by \(attachment.kind)")
+            print("attached to \(attachment.interface) \(attachment.direction) by \(attachment.kind)\(attachment.role == .guarded ? ", a guard" : "")")
         }
+        if let why = record.missingHooks { print("note: a device that comes while no daemon runs is not guarded: \(why)") }
         print("loaded instance \(instance.name), pinned under \(instance.pinDirectory)")
         print("next: ndbpf run --policy \(datapath.policy)\(instance.name == "default" ? "" : " --instance \(instance.name)")")
     }
@@ -78,8 +79,10 @@ struct Unload: ParsableCommand {
         }
         let lock = try DaemonLock.take(instance)
         defer { close(lock) }
+        // In the namespace that is gone its device went too.
+        let abandoned = try instance.residence() == .abandoned
         let record = try Loader.unload(instance)
-        let device = record.device.map { EngineDevice.remove($0) } ?? false
+        let device = abandoned ? false : record.device.map { EngineDevice.remove($0) } ?? false
         DaemonLock.removeDirectory(instance)
         if options.json {
             print(try JSONOutput.text("unload", record))

@@ -94,6 +94,7 @@ struct PolicyCommand: ParsableCommand {
                     "instance.not-loaded", "instance '\(instance.name)' is not loaded",
                     hint: "ndbpf run --policy \(file); nothing was changed")
             }
+            try instance.requireHere("policy.namespace")
             let policy = try Policy.load(path: file, reading: PolicyCommit.reading)
             let settings = policy.readAtStart(otherThan: try Policy.load(path: loaded))
             guard settings.isEmpty else {
@@ -106,7 +107,8 @@ struct PolicyCommand: ParsableCommand {
             let began = Instant.now()
             let ready = try PolicyCommit.apply(policy, to: datapath)
             let generation = ready.image.header.generation
-            var applied = record
+            // Anew: the daemon writes into it too.
+            var applied = LoadRecord.read(instance) ?? record
             applied.appliedFile = file
             try applied.write(instance)
             let result = Result(

@@ -311,7 +311,7 @@ enum Malformed {
             text: base + "interfaces: [averyveryverylonginterface]\n",
             expected: """
                 p.yaml:4:14: 'averyveryverylonginterface' is no interface name
-                  fix: 1 to 15 characters without blanks, '/' and ':'; `ip -brief link` lists them
+                  fix: 1 to 15 characters without blanks, '/' and ':' (`ip -brief link` lists them), a pattern with * or ?, all, or default-route
                 """),
         .init(
             name: "interface twice",

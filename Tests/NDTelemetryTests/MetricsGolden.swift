@@ -9,6 +9,16 @@ enum MetricsGolden {
         # HELP ndbpf_policy_generation Generation of the policy in force.
         # TYPE ndbpf_policy_generation gauge
         ndbpf_policy_generation 0
+        # HELP ndbpf_interface_protected 1: ndbpf's program of the interface's role stands before all others; 0: it does not.
+        # TYPE ndbpf_interface_protected gauge
+        ndbpf_interface_protected{interface="eth0",role="protected"} 1
+        ndbpf_interface_protected{interface="eth1",role="guarded"} 0
+        # HELP ndbpf_interfaces_put_right_total Times that a program stood where it has to again after it did not.
+        # TYPE ndbpf_interfaces_put_right_total counter
+        ndbpf_interfaces_put_right_total 0
+        # HELP ndbpf_interface_reads_failed_total Times that the list of interfaces could not be read.
+        # TYPE ndbpf_interface_reads_failed_total counter
+        ndbpf_interface_reads_failed_total 0
         # HELP ndbpf_packets_total Packets that passed, by direction and protection, or the reason why they need none.
         # TYPE ndbpf_packets_total counter
         ndbpf_packets_total{direction="out",traffic="clear"} 12
@@ -76,6 +86,7 @@ enum MetricsGolden {
         ndbpf_dropped_packets_total{reason="bad_source"} 0
         ndbpf_dropped_packets_total{reason="icmp_error"} 0
         ndbpf_dropped_packets_total{reason="secured_full"} 0
+        ndbpf_dropped_packets_total{reason="unguarded"} 0
         # HELP ndbpf_dropped_bytes_total IP bytes dropped, by reason.
         # TYPE ndbpf_dropped_bytes_total counter
         ndbpf_dropped_bytes_total{reason="latched"} 0
@@ -103,6 +114,7 @@ enum MetricsGolden {
         ndbpf_dropped_bytes_total{reason="bad_source"} 0
         ndbpf_dropped_bytes_total{reason="icmp_error"} 0
         ndbpf_dropped_bytes_total{reason="secured_full"} 0
+        ndbpf_dropped_bytes_total{reason="unguarded"} 0
         # HELP ndbpf_discards_total Packets dropped by filters where payload is shown, by layer.
         # TYPE ndbpf_discards_total counter
         ndbpf_discards_total{layer="stream"} 0

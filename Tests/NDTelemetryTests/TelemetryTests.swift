@@ -19,6 +19,9 @@ struct MetricsTests {
         snapshot.ikeDrops = ["malformed": 0]
         snapshot.inboundSAs = 1
         snapshot.outboundSAs = 1
+        snapshot.interfaces = [
+            .init(name: "eth0", role: "protected", isInPlace: true), .init(name: "eth1", role: "guarded", isInPlace: false),
+        ]
         snapshot.startedAtUnixSeconds = 1_700_000_000.5
         return snapshot
     }

@@ -56,6 +56,8 @@ static inline uint16_t nd_fold(uint32_t sum)
 
 /* Opens one queue of the device. *offloads: 2 TSO and USO, 1 TSO only. */
 int nd_tun_open(const char *name, unsigned *offloads);
+/* The same with the descriptor of a queue whose device was deleted. -EEXIST: it has its device. */
+int nd_tun_again(int fd, const char *name);
 
 /* TUN_F_*: what the device may leave to its reader. 0, or a negative errno. */
 int nd_tun_offloads(int fd, unsigned offloads);

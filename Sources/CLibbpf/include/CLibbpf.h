@@ -27,8 +27,19 @@ int nd_bpf_scan(const struct bpf_program *program, const void *image, size_t siz
 /* Attaches to a cgroup (v2) for packets on their way into sockets. Returns the link's descriptor. */
 int nd_cgroup_attach(int prog_fd, int cgroup_fd);
 
-/* A TCX link (kernel 6.6 on). ingress: else egress. Returns the link's descriptor. */
+/* A TCX link (kernel 6.6 on) before all others. ingress: else egress. Returns the link's descriptor.
+ * -EEXIST: the same program hangs there already. */
 int nd_tcx_attach(int prog_fd, int ifindex, bool ingress);
+/* The ids of a device's TCX programs in their order, at most so many; -EINVAL before 6.6. */
+int nd_tcx_programs(int ifindex, bool ingress, uint32_t *ids, uint32_t most);
+
+/* A netfilter link in the calling thread's network namespace (kernel 6.4 on). Returns its descriptor.
+ * -EBUSY: another BPF program has the priority. */
+int nd_netfilter_attach(int prog_fd, bool ipv6, uint32_t hook, int priority);
+/* libbpf 1.1 doesn't know the type: said before the object is loaded. */
+void nd_netfilter_program(struct bpf_program *program);
+
+int nd_program_id(int prog_fd, uint32_t *id);
 
 /* clsact for older kernels: creates the qdisc where missing and adds the program as a direct-action
  * filter with this handle and priority. *created_qdisc tells whether the qdisc is ours to remove. */

@@ -16,4 +16,8 @@ int nd_capture_lost(int fd);
 /* Sends one whole Ethernet frame, for injection. */
 int nd_frame_send(int ifindex, const void *frame, size_t size);
 
+/* A TCX program of somebody else's that only says `verdict` (0: it passes, and nobody after it is asked), before all
+ * others or behind them. Returns the link's descriptor; -EINVAL: the kernel has no TCX. */
+int nd_foreign_tcx(int ifindex, bool ingress, int verdict, bool first);
+
 #endif

@@ -15,13 +15,41 @@ int nd_setns_net(const char *path);
 int nd_mount_bpffs(const char *path);
 bool nd_is_bpffs(const char *path);
 
-/* A netlink socket that becomes readable when links or addresses change; drain it, then look. */
+/* A netlink socket that becomes readable when links, addresses, routes, qdiscs or filters change; drain it, then
+ * look. */
 int nd_route_monitor_open(void);
 int nd_drain(int fd);
 
 /* MTU and ARPHRD type of an interface. */
 int nd_interface_mtu(const char *name);
 int nd_interface_type(const char *name);
+
+/* The kernel's tables, read anew: the number of rows, or -errno. Nothing is guessed: a table that can't be read
+ * whole is an error. -ENOSPC: there are more links. */
+struct nd_link {
+	uint32_t index;
+	uint32_t flags; /* IFF_... */
+	uint32_t mtu;
+	uint16_t type;  /* ARPHRD_... */
+	char name[16];
+	char kind[32];
+	char other_names[1024]; /* one behind the other, each with its zero */
+};
+int nd_links(struct nd_link *links, int most);
+/* The interfaces that default routes of any table go by; one may come several times. */
+int nd_default_routes(bool ipv6, uint32_t *indexes, int most);
+
+/* The filters of a device's clsact in the order in which packets meet them. */
+struct nd_tc_filter {
+	uint32_t chain;
+	uint32_t priority;
+	uint32_t handle;
+	uint32_t program; /* id; 0: no BPF program */
+};
+int nd_tc_filters(uint32_t index, bool ingress, struct nd_tc_filter *filters, int most);
+
+/* What tells the calling thread's network namespace from all others since the host was booted. */
+int nd_namespace_cookie(uint64_t *cookie);
 
 /* Raw sockets that send whole IP packets (header included), and that receive ICMP
  * destination-unreachable messages. */

@@ -43,6 +43,7 @@ public final class KernelEngine: Engine {
         var ended = EngineStatistics()
         var listener: KernelListener?
         var fragments: FragmentPath?
+        var events: (any EngineEvents)?
     }
 
     public let kind = EngineKind.kernel
@@ -105,9 +106,38 @@ public final class KernelEngine: Engine {
         state.withLock {
             $0.listener = listener
             $0.fragments = fragments
+            $0.events = events
         }
         var link = EngineLink(name: name, ifindex: UInt32(index), mtu: configuration.mtu)
         link.fragments = fragments.ifindex
+        return link
+    }
+
+    public func restore() throws -> EngineLink {
+        let name = configuration.deviceName
+        let index = try makeDevice(name)
+        _ = restorePolicies()
+        let (old, events) = state.withLock { ($0.fragments, $0.events) }
+        var path = old
+        if let old, if_nametoindex(name + "f") == old.ifindex {
+            let up = nd_link_up(name + "f", 65_535, 1000)
+            guard up == 0 else {
+                throw NDError("engine.link", "can't bring \(name)f up: \(String(cString: strerror(-up)))")
+            }
+        } else if let events {
+            let fresh = try FragmentPath(
+                device: name + "f", limits: configuration.reassembly, reqid: Self.fragmentReqid, events: events)
+            fresh.start()
+            let ready = state.withLock { state -> [PeerKey] in
+                state.fragments = fresh
+                return state.installed.values.filter { $0.outboundInKernel }.map(\.inbound.peer).filter(\.isForFragments)
+            }
+            for peer in ready { fresh.ready(peer) }
+            path = fresh
+            old?.stop()
+        }
+        var link = EngineLink(name: name, ifindex: UInt32(index), mtu: configuration.mtu)
+        link.fragments = path?.ifindex ?? 0
         return link
     }
 

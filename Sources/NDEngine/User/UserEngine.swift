@@ -96,6 +96,29 @@ public final class UserEngine: Engine {
         return EngineLink(name: name, ifindex: if_nametoindex(name), mtu: 65_535)
     }
 
+    public func restore() throws -> EngineLink {
+        let name = configuration.deviceName
+        let (tuns, workers) = state.withLock { ($0.tuns, $0.workers) }
+        // A descriptor whose device went takes another one.
+        for (index, tun) in tuns.enumerated() {
+            let error = nd_tun_again(tun, name)
+            if error == -EEXIST { continue }
+            guard error == 0 else {
+                throw NDError("engine.tun", "can't make \(name) again: \(String(cString: strerror(-error)))")
+            }
+            if index == 0 {
+                let persistent = nd_tun_persist(tun, true)
+                guard persistent == 0 else {
+                    throw NDError("engine.tun", "can't keep \(name): \(String(cString: strerror(-persistent)))")
+                }
+                try configure(name)
+            }
+        }
+        try bringUp(name)
+        for worker in workers { worker.deviceReturned() }
+        return EngineLink(name: name, ifindex: if_nametoindex(name), mtu: 65_535)
+    }
+
     private func configure(_ name: String) throws {
         // Decrypted packets arrive on nd0 while their route back is the real interface: reverse-path
         // filtering must be loose there. The kernel takes the larger of `all` and the device's.

@@ -26,6 +26,7 @@ final class Worker: @unchecked Sendable {
     private let reassembly: SharedReassembly
     private let events: any EngineEvents
     private var deviceGone = false
+    private let deviceIsBack = Atomic<Bool>(false)
     private let buffer: UnsafeMutableRawPointer
 
     init(
@@ -71,6 +72,12 @@ final class Worker: @unchecked Sendable {
         return finished.wait(timeout: .now() + 2) == .success
     }
 
+    /// The descriptor has a device again.
+    func deviceReturned() {
+        deviceIsBack.store(true, ordering: .releasing)
+        nd_event_signal(wake)
+    }
+
     private func run() {
         var wait = nd_wait()
         withUnsafeMutableBytes(of: &wait.fds) { raw in
@@ -85,6 +92,10 @@ final class Worker: @unchecked Sendable {
         wait.count = index == 0 ? 6 : 4
         var lastExpiry = Instant.now()
         while running.load(ordering: .relaxed) {
+            if deviceIsBack.exchange(false, ordering: .acquiring) {
+                deviceGone = false
+                withUnsafeMutableBytes(of: &wait.fds) { $0.bindMemory(to: Int32.self)[1] = tun }
+            }
             // A deleted device is always readable and never has anything.
             if deviceGone { withUnsafeMutableBytes(of: &wait.fds) { $0.bindMemory(to: Int32.self)[1] = -1 } }
             let ready = nd_wait_readable(&wait, 1000)

@@ -92,14 +92,10 @@ extension MappingReader {
         var names: [String] = []
         for item in items {
             guard let name = scalarText(item, full(key), of: "an interface name", findings) else { continue }
-            // IFNAMSIZ with its terminator, and dev_valid_name of the kernel.
-            let valid =
-                (1...15).contains(name.utf8.count) && name != "." && name != ".."
-                && name.unicodeScalars.allSatisfy { $0.value > 0x20 && $0.value != 0x7f && $0 != "/" && $0 != ":" }
-            if !valid {
+            if InterfacePattern(name) == nil {
                 findings.add(
                     "interface", at: item.mark, "'\(clipped(name))' is no interface name",
-                    fix: "1 to 15 characters without blanks, '/' and ':'; `ip -brief link` lists them")
+                    fix: "1 to 15 characters without blanks, '/' and ':' (`ip -brief link` lists them), a pattern with * or ?, all, or default-route")
             } else if names.contains(name) {
                 findings.add("interface", at: item.mark, "interface '\(name)' is given twice", fix: "keep one of them")
             } else {

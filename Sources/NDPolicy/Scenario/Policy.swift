@@ -7,7 +7,7 @@ public struct Policy: Hashable, Sendable {
     public var scenario: Scenario?
     /// What is written in the full WFP form.
     public var objects = ExpandedPolicy()
-    /// Protected interfaces by name; empty when the command line has to give them.
+    /// Protected interfaces by name or pattern; empty when the command line has to give them.
     public var interfaces: [String]
     public var exemptions: [Exemption]
     /// Whether the ICMP exemption filters exist.
