@@ -140,7 +140,7 @@ static __noinline int nd_out_protected(struct __sk_buff *skb, struct nd_packet *
 
 	if (!state)
 		return nd_lose(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (!flow && !p->quoted) {
+	if (!flow) {
 		nd_secured_insert(p, policy->generation, context);
 		flow = bpf_map_lookup_elem(&nd_secured, &p->key);
 	}
@@ -239,7 +239,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!p->latched && nd_icmp_is_error(p) &&
 	    !(permitted && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT)))
 		nd_follow_quoted(skb, p, permitted);
-	if (!p->latched && (found < 0 || (permitted && nd_has_icmp(p))))
+	if (!p->latched && (found < 0 || (permitted && nd_is_icmp(p))))
 		/* Where ALE has no say, a block that was overridden for its sake stands. */
 		return p->notes & ND_NOTE_OVERRIDDEN ? nd_out_drop(skb, p, ND_DROP_BLOCKED)
 						     : nd_out_pass(p, ND_PASS_OUT_EXEMPT);
@@ -465,7 +465,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		return nd_in_drop(skb, p, nd_block_reason(transport));
 	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
 	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
-	exempt = permitted && nd_has_icmp(p);
+	exempt = permitted && nd_is_icmp(p);
 	if (error && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
 		nd_follow_quoted(skb, p, exempt);
 		if (p->latched) {
@@ -522,7 +522,7 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	case ND_NOT_IP:
 		return ND_VERDICT_PASS;
 	case ND_BAD_HEADER:
-		return nd_malformed(skb, 0);
+		return nd_drop(skb, &p, ND_DROP_MALFORMED);
 	}
 	state = nd_state_get();
 	if (!state)

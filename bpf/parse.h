@@ -200,6 +200,12 @@ static __always_inline bool nd_icmp_has_id(__u8 family, __u8 type)
 	return type == 128 || type == 129;
 }
 
+/* Of either family: filters exempt by the protocol's number. */
+static __always_inline bool nd_is_icmp(const struct nd_packet *p)
+{
+	return p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6;
+}
+
 static __always_inline bool nd_icmp_is_error(const struct nd_packet *p)
 {
 	if (p->key.proto == IPPROTO_ICMP && p->family == 4)

@@ -114,8 +114,11 @@ struct DifferentialTests {
             if let rule, rule.action != .permit { return rule.context }
             return flow?.context ?? 0
         }
-        if let flow = flow?.alive(for: packet.following(), policy, now) { return flow.context }
-        return policy.decide(.aleAuthRecvAccept, packet.following())?.context ?? 0
+        if let flow = flow?.alive(for: packet.following(), policy, now), hook == .decrypted || flow.isSecure || !flow.flags.contains(.answer) {
+            return flow.context
+        }
+        let rule = policy.decide(.aleAuthRecvAccept, packet.following())
+        return hook != .decrypted && rule?.action != .permit ? 0 : rule?.context ?? 0
     }
 
     private func matches(_ decision: Decision, _ outcome: Bench.Outcome, _ flow: FlowEntry?, _ peer: PeerEntry?) -> Bool {

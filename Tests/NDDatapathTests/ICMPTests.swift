@@ -43,7 +43,7 @@ struct ICMPTests {
         #expect(try bench.run(.ingress, talk.echo(out: false, id: 78)).dropped == .clearInbound)
         try bench.secure(family)
         #expect(try bench.run(.egress, talk.echo(out: true)).verdict == .redirect)
-        #expect(try bench.run(.ingress, talk.echo(out: false, id: 78, reply: true)).dropped == .clearInbound)
+        #expect(try bench.run(.ingress, talk.echo(out: false, id: 78, reply: true)).dropped == .clearOnSecured)
     }
 
     @Test("Without it an error follows the flow that it quotes, also when a clear error came before", arguments: families)

@@ -37,10 +37,10 @@ struct KernelEngineDatapathTests {
         try answering(bench, family)
         let tcp = Talk(family)
         let syn = try bench.run(.egress, tcp.tcp([.syn, .ack], out: true))
-        #expect(syn.dropped == .held && syn.events.map(\.kind) == [ND_EVENT_STASH])
+        #expect(syn.dropped == .held && syn.events.map(\.kind) == [ND_EVENT_WAIT])
         #expect(bench.flow(tcp.key) == nil, "an entry would let a clear packet in")
         let udp = try bench.run(.egress, Talk(family, IPProtocol.udp).udp(out: true))
-        #expect(udp.dropped == .held && udp.events.map(\.kind) == [ND_EVENT_STASH])
+        #expect(udp.dropped == .held && udp.events.map(\.kind) == [ND_EVENT_WAIT])
         let opened = Talk(family, localPort: 4242)
         #expect(try bench.run(.egress, opened.tcp(.syn, out: true)).passed == .outClear)
         // What is known to be clear goes on.
@@ -57,6 +57,6 @@ struct KernelEngineDatapathTests {
         peer.securedUntil = Bench.now()
         try bench.setPeer(peer, family)
         let syn = try bench.run(.egress, Talk(family).tcp([.syn, .ack], out: true))
-        #expect(syn.dropped == .latched && syn.events.map(\.kind) == [ND_EVENT_STASH])
+        #expect(syn.dropped == .latched && syn.events.map(\.kind) == [ND_EVENT_WAIT])
     }
 }

@@ -37,7 +37,8 @@ struct BPFNeverDowngradeTests {
                     let before = bench.flow(talk.key)
                     let hook = random.pick([Hook.egress, .egressL3, .ingress, .ingressL3] + (bench.peer(family)?.state == .secured ? [.decrypted, .decrypted] : []))
                     let outcome = try bench.run(hook, talk.tcp(flags, out: hook.isOutbound))
-                    if flags == .syn, before == nil || reset || (finOut && finIn) {
+                    // A clear one that is dropped opens nothing.
+                    if flags == .syn, hook.isOutbound || outcome.passed != nil, before == nil || reset || (finOut && finIn) {
                         secured = false
                         (finOut, finIn, reset) = (false, false, false)
                     }

@@ -5,7 +5,8 @@ import NDPolicy
 /// Frames and packets, built from parts; every checksum is right unless a test breaks it.
 enum Ethernet {
     static func frame(_ ip: [UInt8], vlans: [UInt16] = [], type: UInt16? = nil) -> [UInt8] {
-        var bytes: [UInt8] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]
+        // To the loopback's address: a test's packets come to this host.
+        var bytes: [UInt8] = [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2]
         for (index, tag) in vlans.enumerated() {
             bytes += (index == 0 && vlans.count > 1 ? 0x88a8 : 0x8100 as UInt16).bytes + tag.bytes
         }

@@ -136,7 +136,8 @@ struct Dice {
         case 0:
             // Where the kernel forwards nothing, whatever address a packet has is this host's or nobody's.
             talk.local = Address.foreign(talk.family)
-            if hook == .decrypted { kind = .foreign }
+            // A bare IPv6 packet's first bytes, read as a frame's, are another host's address.
+            if hook == .decrypted || (hook == .ingressL3 && talk.family == .v6) { kind = .foreign }
         case 1: talk.remote = Address.router(talk.family)
         case 2 where !bare || out: talk.remote = Address.linkLocal(talk.family)
         case 3 where !bare || out:

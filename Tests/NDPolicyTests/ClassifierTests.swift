@@ -212,7 +212,7 @@ struct ClassifierTests {
         #expect(PeerEntry.State.allCases.map(\.label) == ["unknown", "negotiating", "secured", "lost", "clear"])
         #expect(PeerEntry.State.allCases.count == Int(ND_PEER_STATE_COUNT.rawValue))
         #expect(PassKind.allCases.map(\.label) == ["out_clear", "out_protected", "out_exempt", "in_clear", "in_protected", "in_exempt", "out_not_unicast", "out_forwarded", "out_unaddressed", "out_ipsec", "out_ike", "out_fragment", "in_not_unicast", "in_forwarded", "in_ipsec", "in_ike", "in_fragment", "in_grace"])
-        #expect(DecisionEvent.allCases.map(\.label) == ["negotiate", "stash", "clear_reply", "latched"])
+        #expect(DecisionEvent.allCases.map(\.label) == ["negotiate", "stash", "clear_reply", "latched", "wait"])
         #expect(DropReason.clearOnSecured.description == "clear_on_secured")
         #expect(DropReason(rawValue: 999) == nil)
     }

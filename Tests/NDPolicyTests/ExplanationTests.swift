@@ -43,7 +43,7 @@ struct ExplanationTests {
                 let expected: String =
                     switch out.verdict {
                     case .pass: "pass"
-                    case .drop(.held): "hold"
+                    case .wait: "hold"
                     default: "drop"
                     }
                 #expect(Self.explain(scenario, packet).verdict == expected)

@@ -15,7 +15,7 @@ enum Malformed {
             text: base + "zebra: 1\n",
             expected: """
                 p.yaml:4:1: unknown key 'zebra'
-                  fix: known here: version, scenario, interfaces, exempt, icmp, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
+                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
                 """),
         .init(
             name: "misspelled nested key",
@@ -332,7 +332,7 @@ enum Malformed {
             text: "negotiation-discovery\n",
             expected: """
                 p.yaml:1:1: a policy must be a mapping, found a single value
-                  fix: known here: version, scenario, interfaces, exempt, icmp, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
+                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
                 """),
         .init(
             name: "broken YAML",

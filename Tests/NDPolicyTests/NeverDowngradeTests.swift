@@ -67,7 +67,8 @@ struct NeverDowngradeTests {
                     outbound = false
                     decision = world.in(packet)
                 }
-                if opens { witness = Witness() }
+                // A clear one that is dropped opens nothing.
+                if opens, outbound || { if case .pass = decision.verdict { true } else { false } }() { witness = Witness() }
                 switch decision.verdict {
                 case .redirect, .pass(.inProtected):
                     redirects += 1
