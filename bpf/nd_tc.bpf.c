@@ -403,7 +403,8 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 		if (!flow)
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
 		/* The filters accept for itself what an answer to a broadcast does not let in. */
-		__sync_fetch_and_and(&flow->flags, ~ND_FLOW_ANSWER);
+		if (__sync_fetch_and_and(&flow->flags, ~ND_FLOW_ANSWER) & ND_FLOW_ANSWER)
+			flow->context = said >> 8;
 	}
 	/* The answer to a connection that was opened under the negative cache is left alone too. */
 	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))

@@ -50,6 +50,8 @@ struct DifferentialTests {
             try bench.putFlow(quoted, dice.flow(now))
         }
         if let quoted = packet.quoted, bench.flow(quoted) == nil { packet.quoted = nil }
+        // The specification knows nothing of datagrams to groups.
+        for key in bench.heard.entries().map(\.key) { bench.heard.delete(key) }
         // Errors have no flow of their own beside the one that they quote.
         if packet.quoted != nil { bench.removeFlow(packet.key) }
         let key = packet.flowKey
@@ -114,7 +116,9 @@ struct DifferentialTests {
             if let rule, rule.action != .permit { return rule.context }
             return flow?.context ?? 0
         }
-        if let flow = flow?.alive(for: packet.following(), policy, now), hook == .decrypted || flow.isSecure || !flow.flags.contains(.answer) {
+        // A clear SYN ends nothing of a secured flow.
+        if hook != .decrypted, let flow, flow.isSecure, !flow.isOver(packet.following(), policy, now) { return flow.context }
+        if let flow = flow?.alive(for: packet.following(), policy, now), hook == .decrypted || !flow.flags.contains(.answer) {
             return flow.context
         }
         let rule = policy.decide(.aleAuthRecvAccept, packet.following())

@@ -110,6 +110,8 @@ struct Dice {
         for flag: FlowEntry.Flags in [.exempt, .finIn, .finOut, .reset, .trigger, .clearReply, .answer, .accepted] where random.oneIn(4) {
             flow.flags.insert(flag)
         }
+        // Its peer's entry is the accepting filter's then, which another one may not be.
+        if flow.flags.contains(.answer) { flow.flags.remove(.trigger) }
         return flow
     }
 

@@ -209,7 +209,7 @@ struct WaysOutTests {
                 .trimmingCharacters(in: .whitespacesAndNewlines)
             if !daemonLives { stage.lab.daemon(of: stage.alpha)?.kill() }
             try Shell.run("ip", "-n", alpha, "link", "del", "nd0")
-            try Shell.run("ip", "-n", alpha, "link", "add", "evil", "index", index, "type", "dummy")
+            try Shell.run("ip", "-n", alpha, "link", "add", "evil", "index", index, "type", "veth", "peer", "name", "evil0")
             try Shell.run("ip", "-n", alpha, "link", "set", "evil", "up")
             let capture = try PacketCapture(stage.lab, stage.alpha, interface: "evil")
             pair.send(times: 30)

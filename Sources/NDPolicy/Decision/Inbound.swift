@@ -51,7 +51,7 @@ extension DecisionTables {
         }
         if let flow { return accepted(.knownClearFlow, packet, flow, peer, now) }
         var made = standing ?? FlowEntry(direction: .inbound, firstSeen: now, context: accept?.context ?? 0)
-        made.flags.remove(.answer)
+        if made.flags.remove(.answer) != nil { made.context = accept?.context ?? 0 }
         return accepted(.newInboundClear, packet, made, peer, now)
     }
 
