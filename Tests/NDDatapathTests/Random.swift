@@ -135,11 +135,11 @@ struct Dice {
         // A bare packet's source must be in the magic networks (see Hook).
         let bare = !hook.isEthernet
         switch random.below(16) {
-        case 0:
+        case 0 where hook != .ingressL3 || talk.family == .v4:
+            // (A bare IPv6 packet's first bytes, read as a frame's, are another host's address.)
             // Where the kernel forwards nothing, whatever address a packet has is this host's or nobody's.
             talk.local = Address.foreign(talk.family)
-            // A bare IPv6 packet's first bytes, read as a frame's, are another host's address.
-            if hook == .decrypted || (hook == .ingressL3 && talk.family == .v6) { kind = .foreign }
+            if hook == .decrypted { kind = .foreign }
         case 1: talk.remote = Address.router(talk.family)
         case 2 where !bare || out: talk.remote = Address.linkLocal(talk.family)
         case 3 where !bare || out:
