@@ -18,7 +18,7 @@ struct VerifierTests {
 
     private static let runs = Guest.onEach { kernel in
         let guest = try await Guest.run(
-            kernel, seconds: 300, "uname -r > /run/results/kernel; /run/bin/ndbpf bench --verifier --json > /run/results/verifier.json")
+            kernel, seconds: 1200, "uname -r > /run/results/kernel; /run/bin/ndbpf bench --verifier --json > /run/results/verifier.json")
         let folder = guest.results
         guard guest.status == 0, let data = FileManager.default.contents(atPath: "\(folder)/verifier.json"),
             let output = try? JSONDecoder().decode(Output.self, from: data),
