@@ -186,7 +186,9 @@ static void map_v4(struct nd_addr16 *out, const void *v4)
 
 static int common_options(int fd, bool ipv6, uint32_t mark, int buffer)
 {
-	int on = 1, dont = IP_PMTUDISC_DONT;
+	/* A socket that reads nothing sends datagrams of 64 KB all the same: with a small buffer the kernel refuses
+	 * what it would have to fragment. */
+	int on = 1, dont = IP_PMTUDISC_DONT, sends = buffer > 1 << 20 ? buffer : 1 << 20;
 	struct timeval limit = { .tv_usec = 200000 };
 
 	if (setsockopt(fd, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? IPV6_RECVPKTINFO : IP_PKTINFO, &on,
@@ -198,7 +200,7 @@ static int common_options(int fd, bool ipv6, uint32_t mark, int buffer)
 	if (mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof(buffer));
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &sends, sizeof(sends));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	return 0;
 }
