@@ -25,7 +25,7 @@ struct GuestScenarioTests {
         // The user engine's part of a TCG machine is a program's: it stalls where the kernel's does not.
         let settings = engine == .user ? " --set stall=1s" : ""
         let guest = try await Guest.run(
-            kernel, options: options, seconds: 1500,
+            kernel, options: options, seconds: 2700,
             "/run/bin/ndbpf demo \(scenarios) --guest --engine \(engine.rawValue)\(settings) --json --logs /run/results > /run/results/checks.json")
         let file = "\(guest.results)/checks.json"
         // 1: a claim failed, which the tests below say one by one.
