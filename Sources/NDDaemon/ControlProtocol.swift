@@ -66,6 +66,8 @@ public struct StatusReport: Codable, Sendable {
     public var addresses: [String]
     public var peers: [String: Int]
     public var flows: [String: Int]
+    /// Fill of the tables that grow with connections.
+    public var tables: [TableFill]
     public var securityAssociations: Int
     public var negotiations: [String: UInt64]
     public var drops: [String: UInt64]

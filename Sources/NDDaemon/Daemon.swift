@@ -18,8 +18,8 @@ public struct DaemonOptions: Sendable {
     public var policyFile: String
     /// Overrides the policy's when not empty.
     public var interfaces: [String] = []
-    public var flows: UInt32 = 65_536
-    public var peers: UInt32 = 65_536
+    /// Overrides the policy's.
+    public var tables = TableSizeChoice()
     public var forceClsact = false
     /// Takes the datapath away again when the daemon stops.
     public var unloadOnExit = false
@@ -125,8 +125,7 @@ public final class Daemon: Service, @unchecked Sendable {
         }
         let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: interfaces)
-        load.flows = options.flows
-        load.peers = options.peers
+        load.tables = options.tables.or(policy.tables.choice)
         load.forceClsact = options.forceClsact
         var record = try Loader.load(options.instance, policy: ready.image, callouts: ready.callouts, options: load)
         record.networkNamespace = options.networkNamespace
@@ -232,8 +231,9 @@ public final class Daemon: Service, @unchecked Sendable {
         let lives = FlowSweeper.Lives(
             idle: compiled.idle.nanoseconds, tcpIdle: compiled.tcpIdle.nanoseconds,
             securedIdle: compiled.securedIdle.nanoseconds)
+        let tables = TableKeeper(datapath, lives: lives, log: log)
         let sweep = serving.next().scheduleRepeatedTask(initialDelay: .seconds(30), delay: .seconds(30)) { _ in
-            _ = FlowSweeper.sweep(datapath, lives: lives, remove: true)
+            tables.tick()
         }
 
         let reports = Reports(

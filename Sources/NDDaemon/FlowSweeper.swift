@@ -1,4 +1,5 @@
 import CNDABI
+import Logging
 import NDABI
 import NDCore
 import NDDatapath
@@ -11,6 +12,12 @@ enum FlowSweeper {
         var secure = 0
         var exempt = 0
         var swept = 0
+        /// In the two tables, whatever they are.
+        var flows = 0
+        var secured = 0
+        /// Ended secured flows that could not be removed; why the first could not.
+        var kept = 0
+        var trouble: String?
     }
 
     struct Lives: Sendable {
@@ -29,31 +36,78 @@ enum FlowSweeper {
         return now > flow.last_seen && now - flow.last_seen > limit
     }
 
-    static func sweep(_ datapath: Datapath, lives: Lives, remove: Bool) -> Count {
+    static func sweep(_ datapath: Datapath, lives: Lives, remove: Bool) throws -> Count {
         var count = Count()
         let now = Instant.now().nanoseconds
-        for (key, flow) in datapath.secured.entries() {
-            guard isOver(flow, proto: key.proto, lives: lives, now: now) else {
-                count.secure += 1
-                continue
-            }
-            // A packet may have come since it was read: then it lives on. So it does where the sweep fails.
-            if remove, (try? datapath.sweep(key, flow)) == true { count.swept += 1 }
-        }
-        for (key, flow) in datapath.flows.entries() {
+        var over: [(key: nd_flow_key, flow: nd_flow)] = []
+        try datapath.secured.walk { key, flow in
+            count.secured += 1
             if isOver(flow, proto: key.proto, lives: lives, now: now) {
-                if remove {
-                    datapath.flows.delete(key)
-                    count.swept += 1
-                }
-                continue
+                over.append((key, flow))
+            } else {
+                count.secure += 1
             }
-            if flow.flags & ND_FLOW_EXEMPT != 0 {
+        }
+        if remove, !over.isEmpty {
+            let sweep = try SecuredSweep(datapath.instance)
+            for (key, flow) in over {
+                do {
+                    // A packet may have come since it was read: then it lives on.
+                    if try sweep.remove(key, seen: flow.last_seen) { count.swept += 1 }
+                } catch {
+                    count.kept += 1
+                    count.trouble = count.trouble ?? "\(error)"
+                }
+            }
+        }
+        var ended: [nd_flow_key] = []
+        try datapath.flows.walk { key, flow in
+            count.flows += 1
+            if isOver(flow, proto: key.proto, lives: lives, now: now) {
+                ended.append(key)
+            } else if flow.flags & ND_FLOW_EXEMPT != 0 {
                 count.exempt += 1
             } else {
                 count.clear += 1
             }
         }
+        if remove {
+            for key in ended where datapath.flows.delete(key) { count.swept += 1 }
+        }
         return count
+    }
+}
+
+/// Sweeps twice a minute, and warns of tables that fill.
+final class TableKeeper: @unchecked Sendable {
+    private let datapath: Datapath
+    private let lives: FlowSweeper.Lives
+    private let log: Logger
+    private var warned: Set<String> = []
+
+    init(_ datapath: Datapath, lives: FlowSweeper.Lives, log: Logger) {
+        self.datapath = datapath
+        self.lives = lives
+        self.log = log
+    }
+
+    /// On one thread.
+    func tick() {
+        do {
+            let count = try FlowSweeper.sweep(datapath, lives: lives, remove: true)
+            if let trouble = count.trouble {
+                log.error("\(count.kept) ended secured connections can't be removed: \(trouble)")
+            }
+            for fill in try TableFill.read(datapath, flows: count.flows, secured: count.secured) {
+                if fill.isHigh {
+                    guard warned.insert(fill.name).inserted else { continue }
+                    log.warning("\(fill.warning)")
+                } else if fill.share < 0.7, warned.remove(fill.name) != nil {
+                    log.info("\(fill.name) has room again: \(fill.entries) of \(fill.size)")
+                }
+            }
+        } catch {
+            log.error("can't look through the tables: \(error)")
+        }
     }
 }

@@ -78,3 +78,7 @@ public struct PolicyCommit: Sendable {
         }
     }
 }
+
+extension Policy.Tables {
+    public var choice: TableSizeChoice { TableSizeChoice(flows: flows, secured: secured, peers: peers) }
+}

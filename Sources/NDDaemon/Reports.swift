@@ -48,12 +48,20 @@ struct Reports: @unchecked Sendable {
 
     private func status() -> StatusReport {
         let stats = control.datapath.stats()
-        let flows = FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
+        var flows = FlowSweeper.Count()
+        var warnings: [String] = []
+        var tables: [TableFill] = []
+        do {
+            flows = try FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
+            tables = try TableFill.read(control.datapath, flows: flows.flows, secured: flows.secured)
+        } catch {
+            warnings.append("the tables of connections can't be read, their numbers are missing here: \(error)")
+        }
         let counters = control.discovery.counters
         var drops: [String: UInt64] = [:]
         for (item, count) in zip(Lists.dropReasons, dropCounts(stats)) { drops[item.label] = count }
         let pairs = control.engine.securityAssociations()
-        var warnings: [String] = []
+        for fill in tables where fill.isHigh { warnings.append(fill.warning) }
         if stats.events_lost > 0 { warnings.append("\(stats.events_lost) events were lost: the ring was full") }
         if stats.peers_full > 0 { warnings.append("\(stats.peers_full) peers found no room in the peer table") }
         let interfaces = watch.keeper.current
@@ -75,7 +83,7 @@ struct Reports: @unchecked Sendable {
                 .filter { !$0.isLoopback }.map(\.description),
             peers: Dictionary(
                 uniqueKeysWithValues: control.discovery.peersByState().map { ($0.key.label, $0.value) }),
-            flows: ["clear": flows.clear, "secure": flows.secure, "exempt": flows.exempt],
+            flows: ["clear": flows.clear, "secure": flows.secure, "exempt": flows.exempt], tables: tables,
             securityAssociations: pairs.count,
             negotiations: [
                 "started": counters.started, "succeeded": counters.succeeded,
@@ -170,9 +178,12 @@ struct Reports: @unchecked Sendable {
             snapshot.addressFailures = control.addressFailures
             snapshot.startedAtUnixSeconds = started.timeIntervalSince1970
             return snapshot
-        }.map { snapshot in
+        }.flatMapThrowing { snapshot in
             var snapshot = snapshot
-            let count = FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
+            let count = try FlowSweeper.sweep(control.datapath, lives: lives, remove: false)
+            snapshot.tables = try TableFill.read(control.datapath, flows: count.flows, secured: count.secured).map {
+                .init(name: $0.name, entries: UInt64($0.entries), size: UInt64($0.size))
+            }
             snapshot.flows.clear = UInt64(count.clear)
             snapshot.flows.secure = UInt64(count.secure)
             snapshot.flows.exempt = UInt64(count.exempt)

@@ -9,10 +9,7 @@ import NDCore
 /// Sizes and choices of a load.
 public struct LoadOptions: Sendable {
     public var interfaces: [String]
-    /// Entries of the flow table, 1,024 to 4,194,304.
-    public var flows: UInt32 = 65_536
-    /// Entries of the peer table, 64 to 1,048,576.
-    public var peers: UInt32 = 65_536
+    public var tables = TableSizeChoice()
     /// Clsact even where the kernel has TCX; for tests of the older way.
     public var forceClsact = false
 
@@ -159,8 +156,9 @@ public enum Loader {
             throw NDError("load.object", "can't open the BPF object: \(String(cString: nd_bpf_log()))")
         }
         defer { bpf_object__close(object) }
+        let sizes = options.tables.resolved()
         for (name, entries) in [
-            ("nd_flows", options.flows), ("nd_secured", options.flows), ("nd_peers", options.peers), ("nd_protections", options.peers),
+            ("nd_flows", sizes.flows), ("nd_secured", sizes.secured), ("nd_peers", sizes.peers), ("nd_protections", sizes.peers),
         ] {
             guard let map = bpf_object__find_map_by_name(object, name),
                 bpf_map__set_max_entries(map, entries) == 0

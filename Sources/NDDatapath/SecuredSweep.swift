@@ -5,8 +5,18 @@ import NDCore
 
 /// Removes entries of secured flows by the program that does it, nd_sweep: an entry goes only if no packet touched it
 /// since it was read.
-enum SecuredSweep {
+public final class SecuredSweep {
     static let program = "nd_sweep"
+    private let descriptor: Int32
+
+    public init(_ instance: Instance) throws(NDError) { descriptor = try instance.openPin("prog_\(Self.program)") }
+
+    deinit { close(descriptor) }
+
+    /// Removes a secured flow that was last seen then. False where it lives on, or is gone already.
+    public func remove(_ key: nd_flow_key, seen: UInt64) throws(NDError) -> Bool {
+        try Self.run(descriptor, key, seen: seen)
+    }
 
     /// False where it lives on, or is gone already.
     static func run(_ descriptor: Int32, _ key: nd_flow_key, seen: UInt64) throws(NDError) -> Bool {
@@ -22,14 +32,5 @@ enum SecuredSweep {
             throw NDError("map.sweep", "can't run \(program): \(String(cString: strerror(-error)))")
         }
         return options.retval != 0
-    }
-}
-
-extension Datapath {
-    /// Removes a secured flow that was last seen when it was read as `flow`.
-    public func sweep(_ key: nd_flow_key, _ flow: nd_flow) throws -> Bool {
-        let descriptor = try instance.openPin("prog_\(SecuredSweep.program)")
-        defer { close(descriptor) }
-        return try SecuredSweep.run(descriptor, key, seen: flow.last_seen)
     }
 }

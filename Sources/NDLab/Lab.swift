@@ -205,13 +205,16 @@ public final class Lab: @unchecked Sendable {
         return try result.get()
     }
 
+    /// Small tables: a dozen hosts of a lab share one machine's memory, and making large ones takes a third of a second.
+    public static let smallTables = ["--flows", "65536"]
+
     public func policyFile(_ host: Host) -> String { "\(directory)/\(host.name).yaml" }
 
     /// Starts `ndbpf run` for a host and waits until it answers.
     @discardableResult
     public func startDaemon(
         _ host: Host, policy: String, binary: String = Lab.ownBinary, arguments: [String] = [],
-        keyLog: Bool = false, readyWithin seconds: Double = 20
+        tables: [String] = Lab.smallTables, keyLog: Bool = false, readyWithin seconds: Double = 20
     ) throws -> DaemonProcess {
         let file = policyFile(host)
         try policy.write(toFile: file, atomically: true, encoding: .utf8)
@@ -219,7 +222,7 @@ public final class Lab: @unchecked Sendable {
             host: host, binary: binary, log: "\(directory)/\(host.name).log",
             arguments: [
                 "run", "--instance", host.instance, "--netns", host.namespacePath, "--policy", file,
-            ] + arguments)
+            ] + tables + arguments)
         daemons.append(daemon)
         let deadline = Instant.now().advanced(by: .seconds(seconds))
         while Instant.now() < deadline {

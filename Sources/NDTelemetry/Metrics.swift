@@ -109,6 +109,12 @@ extension Snapshot {
                     Sample(Double(flows.secure), [Label("state", "secure")]),
                     Sample(Double(flows.exempt), [Label("state", "exempt")]),
                 ]),
+            MetricFamily(
+                "ndbpf_table_entries", .gauge, "Entries in the tables that grow with connections.",
+                tables.map { Sample(Double($0.entries), [Label("table", $0.name)]) }),
+            MetricFamily(
+                "ndbpf_table_size", .gauge, "Entries that they have room for.",
+                tables.map { Sample(Double($0.size), [Label("table", $0.name)]) }),
             counter("flows_created", "Entries made in the flow table.", datapath.flowsCreated),
             counter("flow_upgrades", "Clear connections that became protected.", datapath.upgrades),
             counter("secured_full", "Secured connections that found no room in their table.", datapath.securedFull),

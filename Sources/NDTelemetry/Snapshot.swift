@@ -87,6 +87,18 @@ public struct Snapshot: Sendable {
         public init() {}
     }
 
+    public struct Table: Hashable, Sendable {
+        public var name: String
+        public var entries: UInt64
+        public var size: UInt64
+
+        public init(name: String, entries: UInt64, size: UInt64) {
+            self.name = name
+            self.entries = entries
+            self.size = size
+        }
+    }
+
     public struct Interface: Hashable, Sendable {
         public var name: String
         /// "protected", "guarded" or "device"
@@ -115,6 +127,7 @@ public struct Snapshot: Sendable {
     public var build: Build
     public var datapath = Datapath()
     public var flows = Flows()
+    public var tables: [Table] = []
     /// By the label of enum nd_peer_state.
     public var peers: [String: UInt64] = [:]
     public var negotiationsStarted: UInt64 = 0

@@ -35,6 +35,7 @@ struct Status: ParsableCommand {
         print("addresses     \(status.addresses.joined(separator: ", "))")
         print("peers         \(counts(status.peers))")
         print("flows         \(counts(status.flows)); \(status.upgrades) upgraded")
+        print("tables        \(status.tables.map { "\($0.name) \($0.entries) of \($0.size)" }.joined(separator: ", "))")
         print("SAs           \(status.securityAssociations)")
         print("negotiations  \(counts(status.negotiations.mapValues { Int(clamping: $0) }))")
         let drops = status.drops.filter { $0.value > 0 }

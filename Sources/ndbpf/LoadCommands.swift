@@ -16,19 +16,30 @@ struct DatapathOptions: ParsableArguments {
     @Option(name: [.customLong("interface"), .customShort("i")], help: "Interface to protect (a name, a pattern with * or ?, all, default-route) instead of the policy's; may be repeated.")
     var interfaces: [String] = []
 
-    @Option(help: "Entries of the flow table: 1024 to 4194304.")
-    var flows: UInt32 = 65_536
+    @Option(help: "Connections that are remembered, 1024 to 16777216; without it the policy's, or by the host's memory.")
+    var flows: UInt32?
 
-    @Option(help: "Entries of the peer table: 64 to 1048576.")
-    var peers: UInt32 = 65_536
+    @Option(help: "Secured connections that are remembered, 64 to 16777216; without it as --flows.")
+    var secured: UInt32?
+
+    @Option(help: "Peers that are remembered, 64 to 1048576; without it the policy's, or by the host's memory.")
+    var peers: UInt32?
 
     @Flag(help: "Attach with clsact even where the kernel has TCX.")
     var clsact = false
 
     func validate() throws {
-        guard (1024...4_194_304).contains(flows) else { throw ValidationError("--flows is 1024 to 4194304") }
-        guard (64...1_048_576).contains(peers) else { throw ValidationError("--peers is 64 to 1048576") }
+        for (name, value, range) in [
+            ("--flows", flows, TableSizes.flowsRange), ("--secured", secured, TableSizes.securedRange),
+            ("--peers", peers, TableSizes.peersRange),
+        ] {
+            if let value, !range.contains(value) {
+                throw ValidationError("\(name) is \(range.lowerBound) to \(range.upperBound)")
+            }
+        }
     }
+
+    var tables: TableSizeChoice { TableSizeChoice(flows: flows, secured: secured, peers: peers) }
 }
 
 struct Load: ParsableCommand {
@@ -45,8 +56,7 @@ struct Load: ParsableCommand {
         let policy = try Policy.load(path: datapath.policy, reading: PolicyCommit.reading)
         let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
-        load.flows = datapath.flows
-        load.peers = datapath.peers
+        load.tables = datapath.tables.or(policy.tables.choice)
         load.forceClsact = datapath.clsact
         var record = try Loader.load(instance, policy: ready.image, callouts: ready.callouts, options: load)
         record.policyFile = datapath.policy
@@ -130,8 +140,7 @@ struct Run: AsyncParsableCommand {
         var daemonOptions = DaemonOptions(
             instance: try Instance(options.instance), policyFile: datapath.policy, version: ndbpfVersion)
         daemonOptions.interfaces = datapath.interfaces
-        daemonOptions.flows = datapath.flows
-        daemonOptions.peers = datapath.peers
+        daemonOptions.tables = datapath.tables
         daemonOptions.forceClsact = datapath.clsact
         daemonOptions.unloadOnExit = unloadOnExit
         daemonOptions.keyLogFile = debugKeyLog

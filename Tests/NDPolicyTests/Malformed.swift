@@ -15,7 +15,7 @@ enum Malformed {
             text: base + "zebra: 1\n",
             expected: """
                 p.yaml:4:1: unknown key 'zebra'
-                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
+                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, tables, providers, provider-contexts, sublayers, callouts, filters
                 """),
         .init(
             name: "misspelled nested key",
@@ -23,6 +23,15 @@ enum Malformed {
             expected: """
                 p.yaml:5:16: unknown key 'proposal' in 'keying.main-mode'
                   fix: did you mean 'proposals'?
+                """),
+        .init(
+            name: "a table too small",
+            text: base + "tables: { secured: 10, flow: 4096 }\n",
+            expected: """
+                p.yaml:4:20: 'tables.secured' is '10'
+                  fix: a whole number from 64 to 16777216
+                p.yaml:4:24: unknown key 'flow' in 'tables'
+                  fix: did you mean 'flows'?
                 """),
         .init(
             name: "misspelled scenario",
@@ -332,7 +341,7 @@ enum Malformed {
             text: "negotiation-discovery\n",
             expected: """
                 p.yaml:1:1: a policy must be a mapping, found a single value
-                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, providers, provider-contexts, sublayers, callouts, filters
+                  fix: known here: version, scenario, interfaces, exempt, icmp, icmp-errors, dhcp, keying, authentication, discovery, engine, metrics, tables, providers, provider-contexts, sublayers, callouts, filters
                 """),
         .init(
             name: "broken YAML",

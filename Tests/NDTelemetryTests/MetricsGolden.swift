@@ -135,6 +135,14 @@ enum MetricsGolden {
         ndbpf_flows{state="clear"} 0
         ndbpf_flows{state="secure"} 2
         ndbpf_flows{state="exempt"} 0
+        # HELP ndbpf_table_entries Entries in the tables that grow with connections.
+        # TYPE ndbpf_table_entries gauge
+        ndbpf_table_entries{table="flows"} 3
+        ndbpf_table_entries{table="secured"} 2
+        # HELP ndbpf_table_size Entries that they have room for.
+        # TYPE ndbpf_table_size gauge
+        ndbpf_table_size{table="flows"} 65536
+        ndbpf_table_size{table="secured"} 64
         # HELP ndbpf_flows_created_total Entries made in the flow table.
         # TYPE ndbpf_flows_created_total counter
         ndbpf_flows_created_total 0

@@ -14,6 +14,7 @@ struct MetricsTests {
         snapshot.datapath.upgrades = 1
         snapshot.flows.secure = 2
         snapshot.peers = ["secured": 1, "clear": 4]
+        snapshot.tables = [.init(name: "flows", entries: 3, size: 65_536), .init(name: "secured", entries: 2, size: 64)]
         snapshot.negotiationsFailed = ["no_answer": 4, "authentication": 0]
         snapshot.replays = ["replayed": 1, "expired": 0]
         snapshot.ikeDrops = ["malformed": 0]

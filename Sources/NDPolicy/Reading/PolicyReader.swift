@@ -43,7 +43,7 @@ struct PolicyReader {
             root, path: "",
             keys: [
                 "version", "scenario", "interfaces", "exempt", "icmp", "icmp-errors", "dhcp", "keying", "authentication",
-                "discovery", "engine", "metrics",
+                "discovery", "engine", "metrics", "tables",
             ] + ObjectReader.keys, findings)
         if top.require("version", fix: "write `version: 1` at the top") {
             _ = top.integer("version", in: 1...1, default: 1)
@@ -84,6 +84,7 @@ struct PolicyReader {
         policy.preSharedKeys = preSharedKeys(top)
         policy.discovery = discovery(top)
         policy.engine = engine(top)
+        policy.tables = tables(top)
         if let metrics = top.mapping("metrics", keys: ["listen"]) {
             let off = metrics.node("listen")?.scalar?.string == "none"
             policy.metrics.listen = off ? nil : metrics.endpoint("listen")
@@ -182,6 +183,18 @@ struct PolicyReader {
             result.pause = budget.span("pause", from: "100ms", to: "1h", default: result.pause)
         }
         result.clearGrace = section.span("clear-grace", from: "0s", to: "60s", default: result.clearGrace)
+        return result
+    }
+
+    private func tables(_ top: MappingReader) -> Policy.Tables {
+        var result = Policy.Tables()
+        guard let section = top.mapping("tables", keys: ["flows", "secured", "peers"]) else { return result }
+        func size(_ key: String, _ range: ClosedRange<Int>) -> UInt32? {
+            section.has(key) ? UInt32(clamping: section.integer(key, in: range, default: range.lowerBound)) : nil
+        }
+        result.flows = size("flows", 1024...16_777_216)
+        result.secured = size("secured", 64...16_777_216)
+        result.peers = size("peers", 64...1_048_576)
         return result
     }
 

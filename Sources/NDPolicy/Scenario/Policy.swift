@@ -21,6 +21,7 @@ public struct Policy: Hashable, Sendable {
     public var discovery: Discovery
     public var engine: Engine
     public var metrics: Metrics
+    public var tables = Tables()
 
     public init(
         scenario: Scenario?, interfaces: [String] = [], exemptions: [Exemption] = [],
@@ -131,6 +132,15 @@ extension Policy {
         /// kernel's, unless there is a NAT.
         public var encapsulation: Encapsulation = .auto
         public var aead: AEAD = .auto
+
+        public init() {}
+    }
+
+    /// Room in the tables; nil: by the host's memory. Read at load.
+    public struct Tables: Hashable, Sendable {
+        public var flows: UInt32?
+        public var secured: UInt32?
+        public var peers: UInt32?
 
         public init() {}
     }
