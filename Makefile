@@ -22,7 +22,7 @@ TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables $(MODEL_PACKAG
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool nftables
 BENCH_PACKAGES = iperf3 nftables wireguard-go wireguard-tools
 
-.PHONY: help deps test-deps model-deps model guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
+.PHONY: headers help deps test-deps model-deps model guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,16 @@ CALLOUT_CLANG = $(BPF_CLANG) -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter 
 
 # What the binary carries.
 bpf: bpf/build/nd_tc.bpf.o bpf/build/nd_guard.bpf.o bpf/build/nd_hook.bpf.o bpf/build/nd_floor.bpf.o bpf/build/nd_ask.bpf.o bpf/build/nd_socket.bpf.o bpf/build/scenarios.tar $(CALLOUTS) ## compile the BPF programs
+
+# Each header compiles alone, as the programs for TC and as those at sockets include it; a header's static
+# functions are nobody's then.
+TC_ONLY = bpf/latch.h bpf/reason.h
+header = $(BPF_CLANG) -O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-function -target bpf -mcpu=v3 \
+	-D__$(ARCH)__ -I/usr/include/$(ARCH)-linux-gnu -fsyntax-only -x c /dev/null
+
+headers: | deps ## compile each header of bpf/ alone
+	@for header in $(wildcard bpf/*.h); do $(header) -include $$header || exit 1; done
+	@for header in $(filter-out $(TC_ONLY),$(wildcard bpf/*.h)); do $(header) -DND_AT_SOCKET=1 -include $$header || exit 1; done
 
 EXAMPLES = $(patsubst bpf/examples/%.bpf.c,callouts/%.bpf.o,$(wildcard bpf/examples/*.bpf.c))
 
@@ -81,7 +91,7 @@ demo: build ## run the main job on hosts in network namespaces (root)
 SWIFT_TEST = NDBPF_BINARY=$(CURDIR)/$(TEST_BUILD)/ndbpf $(SWIFT) test $(TEST_FLAGS) --skip-build
 
 # Guests take both CPUs for minutes, so what measures time runs before them.
-test: test-deps guest-deps bpf guests ## build and run every test, those in guests too (root)
+test: test-deps guest-deps headers bpf guests ## build and run every test, those in guests too (root)
 	Tests/Model/run
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --skip GuestTests

@@ -1,363 +1,115 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
- * What the policy's filters say of a packet at a layer. For each field that a filter tests the packet's
- * value has a row: the set of filters that take it. Filters in all rows match; the first of a sublayer
- * that gives its word is the sublayer's (docs/classification.md).
+ * Asking a layer: what the policy's filters say of a packet there, and the programs of third parties that they
+ * name. The search itself is match.h.
  */
 #ifndef ND_CLASSIFY_H
 #define ND_CLASSIFY_H
 
-#include "nd_callout.h"
+#include "callout.h"
+#include "event.h"
+#include "found.h"
+#include "match.h"
 
-/* One question to a layer's filters: what is known of the packet, and how far the search is. */
-struct nd_classification {
-	__s64 found;      /* action, context << 8; negative: none */
-	__u64 filter;     /* the one it comes from */
-	__u64 matches;    /* of the 64 filters of `word`: those in all rows */
-	__u32 word;
-	__u32 words;      /* of the filters of `block`: words that every row has something in */
-	__u32 block;
-	__u32 summary;    /* blocks that every row has something in */
-	__u32 slot;       /* where the generation's banks are in nd_policies */
-	__u32 filters;
-	__u32 says;
-	__u32 fields;
-	__u32 from;       /* the next filter that may be asked */
-	__u32 pending;    /* the filter at `from` has a program, which must be asked first */
-	__u32 answer;     /* its answer, when it was asked */
-	__u32 hard;
-	__u32 broken;
-	__u32 rows[ND_FIELD_COUNT]; /* addresses */
-	__u32 references[ND_FIELD_COUNT]; /* of each row to `block` */
-};
-
-/* What a third party's program answers about the packet (enum nd_callout_answer); PENDING: it must be
- * asked first, and the filter again after that. */
-#define ND_CALLOUT_PENDING 0xffu
-#ifndef ND_CALLOUT
-#define ND_CALLOUT(c, filter) ((c)->answer)
-#endif
-
-/* Lowest bit of a word that has one, by a de Bruijn sequence. */
-static const __u8 nd_bit_numbers[64] = {
-	0,  1,  2,  53, 3,  7,  54, 27, 4,  38, 41, 8,  34, 55, 48, 28, 62, 5,  39, 46, 44, 42,
-	22, 9,  24, 35, 59, 56, 49, 18, 29, 11, 63, 52, 6,  26, 37, 40, 33, 47, 61, 45, 43, 21,
-	23, 58, 17, 10, 51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12,
-};
-
-static __always_inline __u32 nd_lowest_bit(__u64 word)
+static __always_inline bool nd_has_filters(const struct nd_policy *policy, const struct nd_packet *p, __u32 layer)
 {
-	return nd_bit_numbers[((word & -word) * 0x022fdd63cc95386dull) >> 58];
+	__u32 number = layer * 2 + (p->family == 6);
+
+	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
 }
 
-/* What a filter's word changes: bits of nd_say's answer. */
-#define ND_SAID_TAKE 0x01u    /* it is the decision now */
-#define ND_SAID_HARD 0x02u    /* which is final, but for a veto */
-#define ND_SAID_END 0x04u     /* nothing can change it, or a program must be asked first */
-#define ND_SAID_NEXT 0x08u    /* the filter leaves the word to the sublayer's next one */
-#define ND_SAID_PENDING 0x10u
-#define ND_SAID_PERMIT 0x20u  /* the program permits: a word without work */
-#define ND_SAID_BLOCK 0x40u
-
-/* One sublayer's word joins those before it; the rules are told where Arbitration is defined
- * (Sources/NDPolicy/Filtering/Arbitration.swift). Not static, and numbers only: a verifier that follows each
- * of these ways through the rest of the classification does not come to an end. */
-__noinline __u32 nd_say(__u32 kind_action_flags, __u32 answer, long found, __u32 final)
+/* What the layer's filters say (found.h), or that a program must be asked. */
+__noinline long nd_classify(struct nd_bank *first, struct nd_packet *p, __u32 layer)
 {
-	__u32 kind = kind_action_flags & 0xff, action = kind_action_flags >> 8 & 0xff;
-	__u32 flags = kind_action_flags >> 16, said = 0;
-	__u32 old = final ? ND_SAID_HARD : 0;
-	bool hard = flags & ND_FILTER_HARD, program = false, block, blocked;
-
-	if (kind == ND_SAYS_NOTHING)
-		return old | ND_SAID_NEXT;
-	if (kind != ND_SAYS_ACTION) {
-		if (answer == ND_CALLOUT_PENDING)
-			return old | ND_SAID_PENDING | ND_SAID_END;
-		if (kind == ND_SAYS_INSPECTION || answer == ND_CALLOUT_CONTINUE)
-			return old | ND_SAID_NEXT;
-		/* Nobody there: a block filter's block. */
-		program = answer != ND_CALLOUT_UNREGISTERED;
-		hard |= answer != ND_CALLOUT_PERMIT && answer != ND_CALLOUT_BLOCK;
-		action = answer == ND_CALLOUT_PERMIT ? ND_ACTION_PERMIT : ND_ACTION_BLOCK;
-		said = action == ND_ACTION_PERMIT ? ND_SAID_PERMIT : ND_SAID_BLOCK;
-	}
-	block = action == ND_ACTION_BLOCK;
-	if (block)
-		said |= ND_SAID_BLOCK;
-	blocked = found >= 0 && (found & 0xff) == ND_ACTION_BLOCK;
-	/* What is final gives way to a veto only. */
-	if (final && (blocked || !block || !hard || !program))
-		return old;
-	if (found < 0 || blocked != block ||
-	    (!block && (found & 0xff) == ND_ACTION_PERMIT && action != ND_ACTION_PERMIT))
-		said |= ND_SAID_TAKE;
-	if (hard)
-		said |= ND_SAID_HARD;
-	if (block && hard)
-		said |= ND_SAID_END;
-	return said;
-}
-
-/* All bits of a number where the bit is set; no branch. */
-static __always_inline __u64 nd_where(__u32 said, __u32 bit)
-{
-	return -(__u64)(said / bit & 1);
-}
-
-static __always_inline bool nd_filter_says(struct nd_bank *first, struct nd_classification *c, __u32 index)
-{
-	struct nd_filter *filter = nd_at(first, c->slot, c->says + index * sizeof(*filter), &c->broken);
-	__u64 word = filter->action | (__u64)filter->context << 8, take, pending;
-	__u32 said;
-
-	/* Most decisions: the first word of all, and no program's. */
-	if (filter->kind == ND_SAYS_ACTION && c->found < 0 && !c->hard) {
-		c->found = word;
-		c->filter = filter->id;
-		c->hard = filter->flags & ND_FILTER_HARD;
-		c->from = filter->next;
-		return (c->hard && filter->action == ND_ACTION_BLOCK) || c->from >= c->filters;
-	}
-	said = nd_say(filter->kind | (__u32)filter->action << 8 | (__u32)filter->flags << 16, ND_CALLOUT(c, filter),
-		      c->found, c->hard);
-	take = nd_where(said, ND_SAID_TAKE);
-	pending = nd_where(said, ND_SAID_PENDING);
-	/* A block has no context, and a program's permit no work. */
-	word = (word & ~nd_where(said, ND_SAID_PERMIT) & ~nd_where(said, ND_SAID_BLOCK)) |
-	       (ND_ACTION_PERMIT & nd_where(said, ND_SAID_PERMIT)) |
-	       (ND_ACTION_BLOCK & nd_where(said, ND_SAID_BLOCK));
-	c->found = (c->found & ~take) | (word & take);
-	c->filter = (c->filter & ~take) | (filter->id & take);
-	c->hard = said / ND_SAID_HARD & 1;
-	c->pending = said & ND_SAID_PENDING;
-	c->answer = ND_CALLOUT_PENDING;
-	/* The next sublayer, the sublayer's next filter, or the same one again with its answer. */
-	c->from = filter->next + ((index + 1 - filter->next) & nd_where(said, ND_SAID_NEXT)) +
-		  ((index - filter->next) & pending);
-	return (said & ND_SAID_END) || c->from >= c->filters;
-}
-
-/* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one; 1: there is
- * nothing left to ask. */
-__noinline int nd_next_match(struct nd_bank *first, struct nd_classification *c)
-{
-	__u32 from, block, at;
-	__u64 matches;
-
-	if (!first || !c)
-		return 1;
-	from = c->from;
-	at = from / 64;
-	if (at != c->word) {
-		__u32 left, words;
-
-		block = from / ND_BLOCK_FILTERS;
-		left = c->summary & ~0u << (block & (ND_ROW_BLOCKS - 1));
-		if (!left)
-			return 1;
-		at = nd_lowest_bit(left);
-		if (at != block)
-			from = at * ND_BLOCK_FILTERS;
-		block = at;
-		words = c->words;
-		if (block != c->block) {
-			words = (1 << ND_BLOCK_WORDS) - 1;
-			for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-				__u32 reference;
-
-				if (i >= c->fields)
-					break;
-				reference = nd_word(first, c->slot, c->rows[i] + offsetof(struct nd_row, blocks) + block * 4,
-						    &c->broken);
-				c->references[i] = reference;
-				words &= reference;
-			}
-			c->block = block;
-			c->words = words;
-		}
-		words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
-		if (!words) {
-			c->from = (block + 1) * ND_BLOCK_FILTERS;
-			return c->from >= c->filters;
-		}
-		at = nd_lowest_bit(words);
-		if (at != from / 64 % ND_BLOCK_WORDS)
-			from = block * ND_BLOCK_FILTERS + at * 64;
-		matches = ~0ull;
-		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-			if (i >= c->fields)
-				break;
-			matches &= nd_word(first, c->slot, (c->references[i] >> ND_REFERENCE_SHIFT) * 64 + at * 8,
-					   &c->broken);
-		}
-		c->matches = matches;
-		c->word = from / 64;
-	}
-	matches = c->matches & ~0ull << (from & 63);
-	if (!matches) {
-		c->from = (from | 63) + 1;
-		return c->from >= c->filters;
-	}
-	at = (from & ~63u) + nd_lowest_bit(matches);
-	/* Without a tested field every bit is set. */
-	if (at >= c->filters)
-		return 1;
-	return nd_filter_says(first, c, at);
-}
-
-/* What bpf_loop keeps on the stack. */
-struct nd_search {
-	struct nd_bank *first;
+	struct nd_consultation *q = nd_consultation_get();
 	struct nd_classification *c;
-};
 
-static long nd_search_on(__u32 step, struct nd_search *search)
-{
-	/* A verifier knows nothing of what a global function returns, and wants 0 or 1 here. */
-	return nd_next_match(search->first, search->c) != 0;
+	if (!first || !p || !q)
+		return ND_ACTION_BLOCK;
+	c = &q->c;
+	c->from = 0;
+	c->found = ND_FOUND_NONE;
+	c->filter = 0;
+	c->hard = 0;
+	c->answer = ND_CALLOUT_PENDING;
+	nd_match(first, c, p, layer);
+	if (c->pending)
+		return nd_suspend(q, first, p, layer);
+	q->filter = c->filter;
+	return c->found;
 }
 
-static __always_inline bool nd_has_icmp(const struct nd_packet *p)
+/* A policy is its first bank's beginning. */
+static __always_inline long nd_classify_by(const struct nd_policy *policy, struct nd_packet *p, __u32 layer)
 {
-	return p->key.proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	return nd_classify((struct nd_bank *)policy, p, layer);
 }
 
-/* The packet's value in a field; false: it has no such field. A switch instead of a table of values: most policies
- * test three or four fields. */
-static __always_inline bool nd_value(const struct nd_packet *p, __u32 field, __u32 *value)
+/* ---- the layers of every packet ---- */
+
+/* What the layer's filters say (found.h), with those programs that they ask. */
+static __always_inline long nd_decide(struct __sk_buff *skb, const struct nd_policy *policy, struct nd_packet *p,
+				      __u32 layer)
 {
-	switch (field) {
-	case ND_FIELD_LOCAL_ADDRESS:
-		*value = bpf_ntohl(p->key.local.words[3]);
-		return true;
-	case ND_FIELD_REMOTE_ADDRESS:
-		*value = bpf_ntohl(p->key.remote.words[3]);
-		return true;
-	case ND_FIELD_LOCAL_ADDRESS_TYPE:
-		*value = nd_address_type(&p->key.local, p->family, ND_LOCAL_UNICAST);
-		return true;
-	case ND_FIELD_REMOTE_ADDRESS_TYPE:
-		*value = nd_address_type(&p->key.remote, p->family, 0);
-		return true;
-	case ND_FIELD_PROTOCOL:
-		*value = p->key.proto;
-		return true;
-	case ND_FIELD_LOCAL_PORT:
-		*value = bpf_ntohs(p->key.local_port);
-		return nd_has_ports(p->key.proto);
-	case ND_FIELD_REMOTE_PORT:
-		*value = bpf_ntohs(p->key.remote_port);
-		return nd_has_ports(p->key.proto);
-	case ND_FIELD_ICMP_TYPE:
-		*value = p->icmp_type;
-		return nd_has_icmp(p);
-	case ND_FIELD_ICMP_CODE:
-		*value = p->icmp_code;
-		return nd_has_icmp(p);
-	case ND_FIELD_INTERFACE:
-		*value = p->ifindex;
-		return true;
-	case ND_FIELD_DIRECTION:
-		*value = !p->outbound;
-		return true;
-	case ND_FIELD_FLAGS:
-		*value = p->flags;
-		return true;
-	case ND_FIELD_REMOTE_MACHINE:
-		*value = p->machine;
-		return p->machine;
+	long found;
+
+	/* Most policies have nothing to say of connects. */
+	if (!nd_has_filters(policy, p, layer))
+		return ND_FOUND_NONE - (long)policy->zero;
+	found = nd_classify_by(policy, p, layer);
+	if (found == ND_FOUND_PENDING) {
+		found = nd_consult(skb);
+		nd_take_changes(p);
 	}
-	return false;
+	return found;
 }
 
-/* The row of the packet's value in a field: its address, or of a small table the filters themselves. Not static: it
- * is walked once, not once for each field. */
-__noinline __u64 nd_row_of(struct nd_bank *first, struct nd_classification *c, const struct nd_field *field,
-			   const struct nd_packet *p)
+/* ---- layers that most policies have no filters at ---- */
+
+__noinline int nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
 {
-	__u32 place, starts, at;
+	struct nd_consultation *q = nd_consultation_get();
+	struct nd_stats *stats = nd_stats_get();
 
-	if (!first || !c || !field || !p)
-		return 0;
-	at = field->absent;
-	if (nd_value(p, field->number, &place)) {
-		starts = field->starts;
-		if (starts) {
-			void *bank = nd_bank_of(first, c->slot, starts, &c->broken);
-
-			if (field->number <= ND_FIELD_REMOTE_ADDRESS && p->family == 6) {
-				const struct nd_addr *address =
-					field->number == ND_FIELD_LOCAL_ADDRESS ? &p->key.local : &p->key.remote;
-
-				place = nd_search128(bank, starts, field->depth, bpf_be64_to_cpu(address->quads[0]),
-						     bpf_be64_to_cpu(address->quads[1]));
-			} else {
-				place = nd_search32(bank, starts, field->depth, place);
-			}
-		}
-		at = field->rows + ((place & 0xffff) << (c->filters <= ND_SMALL_TABLE ? 3 : 2));
-	}
-	return nd_word(first, c->slot, at, &c->broken);
+	if (stats && layer < ND_LAYER_COUNT)
+		stats->discards[layer]++;
+	return nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
 }
 
-/* The rows of the packet's values; false: the layer has no filters. */
-__noinline int nd_rows(struct nd_bank *first, struct nd_classification *c, struct nd_packet *p, __u32 layer)
+/* What was found of this packet's payload says nothing of the next one's. A TCP segment without any has no
+ * part in the stream; of a fragment the rest is still to come. */
+__noinline bool nd_has_no_payload(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
 {
-	const struct nd_table *table;
-	__u64 joined = ~0ull;
-	__u32 number;
-
-	if (!first || !c || !p)
-		return 0;
-	number = layer * 2 + (p->family == 6);
-	if (number >= ND_LAYER_COUNT * 2)
-		return 0;
-	table = &first->policy.tables[number];
-	c->filters = table->filters;
-	if (!table->filters)
-		return 0;
-	c->says = table->says;
-	c->fields = table->fields_tested;
-	if (table->filters <= ND_SMALL_TABLE) {
-		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-			if (i >= c->fields)
-				break;
-			joined &= nd_row_of(first, c, &table->fields[i], p);
-		}
-		c->matches = joined;
-		c->word = 0;
-		return 1;
-	}
-	for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-		__u32 row;
-
-		if (i >= c->fields)
-			break;
-		row = nd_row_of(first, c, &table->fields[i], p);
-		c->rows[i] = row;
-		joined &= nd_word(first, c->slot, row, &c->broken);
-	}
-	c->summary = joined;
-	c->word = ~0u;
-	c->block = ~0u;
-	return 1;
+	if (!p)
+		return false;
+	p->notes |= ND_NOTE_UNCACHED;
+	return layer == ND_LAYER_STREAM && !p->fragment && !nd_payload_length(p, nd_payload_at(skb, p));
 }
 
-/* Asks from `from` on; what was found before joins in. */
-static __always_inline void nd_ask(struct nd_bank *first, struct nd_classification *c, struct nd_packet *p, __u32 layer)
+/* STREAM, DATAGRAM_DATA, IPPACKET: the reason to drop the packet, or -1. Inline: what calls a program may
+ * not be deep in the stack (256 bytes, and 6.1 rounds frames up to 32). */
+static __always_inline long nd_check_layer(struct __sk_buff *skb, struct nd_packet *p,
+					   const struct nd_policy *policy, __u32 layer)
 {
-	struct nd_search search = { .first = first, .c = c };
+	long found = nd_classify_by(policy, p, layer);
 
-	c->slot = nd_slot(first->policy.generation);
-	c->broken = 0;
-	c->pending = 0;
-	/* Most decisions are made by the first word. */
-	if (nd_rows(first, c, p, layer) && !nd_next_match(first, c))
-		/* Each step asks a filter, or leaves a word or a block behind. */
-		bpf_loop(ND_TABLE_FILTERS + ND_ROW_BLOCKS * (ND_BLOCK_WORDS + 1), nd_search_on, &search, 0);
-	if (c->broken)
-		c->found = ND_ACTION_BLOCK;
+	if (found == ND_FOUND_NONE || (found >= 0 && nd_found_action(found) != ND_ACTION_BLOCK))
+		return -1;
+	if (nd_has_no_payload(skb, p, layer))
+		return -1;
+	if (found == ND_FOUND_PENDING) {
+		found = nd_consult(skb);
+		nd_take_changes(p);
+	}
+	if (found < 0 || nd_found_action(found) != ND_ACTION_BLOCK)
+		return -1;
+	nd_discard(skb, p, layer);
+	return nd_found_reason(found);
+}
+
+static __always_inline __u32 nd_data_layer(const struct nd_packet *p)
+{
+	return p->key.proto == IPPROTO_TCP ? ND_LAYER_STREAM : ND_LAYER_DATAGRAM_DATA;
 }
 
 #endif

@@ -7,7 +7,9 @@
 #define ND_DECRYPTED_H
 
 #include "address.h"
+#include "classify.h"
 #include "flow.h"
+#include "found.h"
 #include "fragment.h"
 #include "mss.h"
 #include "peer.h"
@@ -19,7 +21,7 @@
 
 #define ND_LOOPBACK_IFINDEX 1
 
-static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_packet *p, __u8 flags)
+static __always_inline void nd_set_filter_flags(struct __sk_buff *skb, struct nd_packet *p, __u8 flags)
 {
 	p->ifindex = skb->ifindex;
 	p->flags = flags | (p->fragment ? ND_FLAG_IS_FRAGMENT : 0) |
@@ -27,7 +29,7 @@ static __always_inline void nd_filters_see(struct __sk_buff *skb, struct nd_pack
 }
 
 /* Who is at the other end, where a filter of the layer wants to know. */
-static __noinline void nd_see_machine(struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
+static __noinline void nd_set_machine(struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
 {
 	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
 	__u32 number = layer * 2 + (p->family == 6);
@@ -48,7 +50,7 @@ static __noinline void nd_see_machine(struct nd_packet *p, const struct nd_polic
 }
 
 /* The payload of a packet that was let in, shown after all else. */
-static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
+static __always_inline int nd_classify_data(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
 				   int verdict)
 {
 	struct nd_flow *flow;
@@ -58,7 +60,7 @@ static __always_inline int nd_data(struct __sk_buff *skb, struct nd_packet *p, s
 	if (verdict != ND_VERDICT_PASS || !nd_has_filters(policy, p, nd_data_layer(p)) ||
 	    p->fragment == ND_FRAGMENT_LATER || p->quoted || !(p->notes & ND_NOTE_OURS))
 		return verdict;
-	reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
+	reason = nd_check_layer(skb, p, policy, nd_data_layer(p));
 	if (p->notes & ND_NOTE_UNCACHED) {
 		flow = nd_flow_find(p, policy);
 		if (flow)
@@ -113,11 +115,11 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 		return nd_drop(skb, p, ND_DROP_WRONG_ADDRESS);
 	if (p->fragment)
 		return nd_drop(skb, p, ND_DROP_FRAGMENT);
-	nd_filters_see(skb, p, ND_FLAG_IS_IPSEC_SECURED);
+	nd_set_filter_flags(skb, p, ND_FLAG_IS_IPSEC_SECURED);
 	rule = nd_decide(skb, policy, p, ND_LAYER_INBOUND_TRANSPORT);
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
-		return nd_drop(skb, p, nd_block_reason(rule));
-	exempt = rule >= 0 && (rule & 0xff) == ND_ACTION_PERMIT &&
+	if (nd_found_is(rule, ND_ACTION_BLOCK))
+		return nd_drop(skb, p, nd_found_reason(rule));
+	exempt = nd_found_is(rule, ND_ACTION_PERMIT) &&
 		 (p->key.proto == IPPROTO_ICMP || p->key.proto == IPPROTO_ICMPV6);
 	p->notes |= ND_NOTE_OURS;
 	flow = exempt ? NULL : nd_latch(p, policy, true);
@@ -126,23 +128,23 @@ static __always_inline int nd_decrypted_decide(struct __sk_buff *skb, struct nd_
 		flow = nd_clear_flow(p, policy);
 	rule = -1;
 	if (!flow && !(exempt && nd_icmp_is_error(p))) {
-		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
+		nd_set_machine(p, policy, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
-		if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
-			return nd_drop(skb, p, nd_block_reason(rule));
+		if (nd_found_is(rule, ND_ACTION_BLOCK))
+			return nd_drop(skb, p, nd_found_reason(rule));
 	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
 		return nd_drop(skb, p, ND_DROP_BLOCKED);
 	}
 	if (exempt)
 		return nd_pass(p, ND_PASS_IN_PROTECTED);
-	return nd_decrypted_flow(skb, p, policy, rule >= 0 ? rule >> 8 : flow ? flow->context : 0);
+	return nd_decrypted_flow(skb, p, policy, rule >= 0 ? nd_found_context(rule) : flow ? flow->context : 0);
 }
 
 static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
-	return policy ? nd_data(skb, p, policy, nd_decrypted_decide(skb, p, policy))
+	return policy ? nd_classify_data(skb, p, policy, nd_decrypted_decide(skb, p, policy))
 		      : nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 }
 

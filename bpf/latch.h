@@ -96,7 +96,7 @@ static __noinline int nd_wait(struct __sk_buff *skb, struct nd_packet *p, const 
 		store = nd_store_due(flow, p);
 	}
 	if (!nd_link_local(p) &&
-	    !nd_peer_ask(skb, p, policy, key->context, reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
+	    !nd_request_negotiation(skb, p, policy, key->context, reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
 	    store)
 		nd_emit(skb, p, ND_EVENT_WAIT, reason, key->context);
 	if (p->fragment == ND_FRAGMENT_FIRST)

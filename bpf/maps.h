@@ -33,7 +33,7 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, struct nd_flow_key);
 	__type(value, __u64);
-} nd_heard SEC(".maps");
+} nd_broadcasts SEC(".maps");
 
 /* Interfaces that a program of ours is attached to, and those that need none. */
 struct {

@@ -3,28 +3,10 @@
  * The classifier by itself: one run answers up to ND_QUESTIONS questions. The differential test compares
  * the answers with the Swift reference, the benchmark measures them. Attached to nothing.
  */
-#include <linux/bpf.h>
-#include <linux/icmp.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/in6.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#ifndef IPPROTO_UDPLITE
-#define IPPROTO_UDPLITE 136
-#endif
-
 #include "nd_ask.h"
 #include "nd_callout.h"
 #include "maps.h"
 #include "parse.h"
-#include "address.h"
-#include "search.h"
 
 /* Stands for registered programs: a number's answer is in its low bits, those without one are nobody's. */
 static __always_inline __u32 nd_test_callout(__u32 number)
@@ -42,7 +24,7 @@ static __always_inline __u32 nd_test_callout(__u32 number)
 	return ND_CALLOUT_UNREGISTERED;
 }
 #define ND_CALLOUT(c, filter) nd_test_callout((filter)->context)
-#include "classify.h"
+#include "match.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -79,10 +61,10 @@ static long nd_answer(__u32 index, struct nd_asking *asking)
 	p.outbound = question->outbound;
 	p.machine = question->machine;
 
-	asking->c->found = -1;
+	asking->c->found = ND_FOUND_NONE;
 	asking->c->from = 0;
 	asking->c->hard = 0;
-	nd_ask(asking->first, asking->c, &p, question->layer);
+	nd_match(asking->first, asking->c, &p, question->layer);
 	question->found = asking->c->found;
 	question->filter = question->found < 0 ? 0 : asking->c->filter;
 	return 0;

@@ -18,7 +18,7 @@ struct nd_question {
 	__u8 outbound;
 	__u8 zero[4];
 	__u16 machine;
-	__s64 found;  /* the answer: as nd_classify returns it */
+	__s64 found;  /* the answer: found.h */
 	__u64 filter; /* whose it is */
 };
 

@@ -3,23 +3,6 @@
  * Two programs that the benchmark measures nd_tc against: an empty one, and the least that any
  * connection table on TC must do: parse the packet and look it up in an LRU hash.
  */
-#include <linux/bpf.h>
-#include <linux/icmp.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/in6.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#ifndef IPPROTO_UDPLITE
-#define IPPROTO_UDPLITE 136
-#endif
-
-#include "nd.h"
 #include "parse.h"
 
 struct {

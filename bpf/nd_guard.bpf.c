@@ -3,16 +3,13 @@
  * TC programs of all interfaces that are not protected: a guard that knows the latch only. A route may move
  * to any of them, and a packet of a secured connection may be sent to this host by any of them.
  */
-#include "nd.h"
-#include "maps.h"
-#include "parse.h"
-#include "verdict.h"
-#include "address.h"
 #include "flow.h"
-#include "peer.h"
-#include "mss.h"
 #include "fragment.h"
 #include "latch.h"
+#include "maps.h"
+#include "mss.h"
+#include "parse.h"
+#include "verdict.h"
 
 static __always_inline void nd_count_guarded(void)
 {

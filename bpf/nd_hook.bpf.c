@@ -8,12 +8,10 @@
  * Such a program gets the packet as the kernel's sk_buff, not as a TC program does; it reads by a dynptr.
  */
 #define ND_AT_SOCKET 1
-#include "nd.h"
-#include "maps.h"
-#include "parse.h"
-#include "counter.h"
 #include "flow.h"
 #include "fragment.h"
+#include "maps.h"
+#include "parse.h"
 
 #include <bpf/bpf_core_read.h>
 

@@ -5,18 +5,10 @@
  * filters for what arrived protected.
  */
 #define ND_AT_SOCKET 1
-#define ND_CALLOUT_PROGRAMS nd_callouts_at_socket
-#include "nd.h"
+#include "decrypted.h"
 #include "maps.h"
 #include "parse.h"
 #include "verdict.h"
-#include "address.h"
-#include "search.h"
-#include "classify.h"
-#include "flow.h"
-#include "peer.h"
-#include "consult.h"
-#include "decrypted.h"
 
 /* After decryption the kernel names nd0 as the packet's interface (measured on 6.1 and 6.12). nd0's index is
  * one that no other namespace has (KernelEngine); a packet of nobody's is let pass. */

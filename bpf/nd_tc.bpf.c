@@ -4,22 +4,17 @@
  * tables of the design, for IPv4 and IPv6. A packet: parse -> latch -> reason to pass -> classify -> peer
  * -> verdict.
  */
-#include "nd.h"
-#include "maps.h"
-#include "parse.h"
-#include "verdict.h"
-#include "address.h"
-#include "search.h"
 #include "classify.h"
+#include "decrypted.h"
 #include "flow.h"
-#include "peer.h"
-#include "mss.h"
+#include "found.h"
 #include "fragment.h"
 #include "latch.h"
+#include "mss.h"
+#include "parse.h"
+#include "peer.h"
 #include "reason.h"
-#define ND_CALLOUT_PROGRAMS nd_callouts
-#include "consult.h"
-#include "decrypted.h"
+#include "verdict.h"
 
 /* ---- outbound ---- */
 
@@ -56,16 +51,16 @@ static __noinline int nd_out_later_fragment(struct __sk_buff *skb, const struct 
 /* A datagram that answers one that came in clear to a broadcast or multicast address. WFP authorizes what comes
  * to such an address as a flow of its own, and lets it in; a unicast answer belongs to it and opens nothing for
  * further unicast from there. */
-static __always_inline bool nd_answers(const struct nd_packet *p, const struct nd_policy *policy)
+static __always_inline bool nd_answers_broadcast(const struct nd_packet *p, const struct nd_policy *policy)
 {
 	struct nd_flow_key key = p->key;
-	__u64 *heard;
+	__u64 *seen;
 
 	if (p->key.proto != IPPROTO_UDP && p->key.proto != IPPROTO_UDPLITE)
 		return false;
 	__builtin_memset(&key.local, 0, sizeof(key.local));
-	heard = bpf_map_lookup_elem(&nd_heard, &key);
-	return heard && p->now <= *heard + policy->idle_ns;
+	seen = bpf_map_lookup_elem(&nd_broadcasts, &key);
+	return seen && p->now <= *seen + policy->idle_ns;
 }
 
 /* Rows 6 and 7: the packet leaves in clear; the first of a peer starts the negotiation. */
@@ -76,7 +71,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 	bool asked = false;
 
 	if (fresh) {
-		nd_flow_insert(p, policy->generation, key->context, nd_answers(p, policy) ? ND_FLOW_ANSWER : 0);
+		nd_flow_insert(p, policy->generation, key->context, nd_answers_broadcast(p, policy) ? ND_FLOW_ANSWER : 0);
 		/* Another CPU may have secured it since this packet asked the latch. */
 		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
 			bpf_map_delete_elem(&nd_flows, &p->key);
@@ -85,7 +80,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 	}
 	if (!(p->notes & ND_NOTE_QUIET) && !nd_link_local(p)) {
-		asked = nd_peer_ask(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
+		asked = nd_request_negotiation(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
 		if (!asked && fresh) {
 			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
 
@@ -159,7 +154,7 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 	struct nd_state *state = nd_state_get();
 	struct nd_peer_key key = {};
 	struct nd_peer *peer;
-	__u32 action = rule & 0xff;
+	__u32 action = nd_found_action(rule);
 	bool decided = rule >= 0 && action != ND_ACTION_PERMIT;
 
 	if (!state)
@@ -171,7 +166,7 @@ static __noinline int nd_out_flow(struct __sk_buff *skb, struct nd_packet *p, st
 	key.remote = p->key.remote;
 	/* An exemption that came later leaves a secured flow with the SA that it has. */
 	if (decided)
-		key.context = rule >> 8;
+		key.context = nd_found_context(rule);
 	else if (flow)
 		key.context = flow->context;
 	peer = bpf_map_lookup_elem(&nd_peers, &key);
@@ -208,9 +203,9 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!state || !policy)
 		return p->latched ? nd_lose(skb, p, ND_DROP_REDIRECT_FAILED) : nd_out_pass(p, ND_PASS_OUT_CLEAR);
 	p->latched = nd_latch(p, policy, true) != NULL;
-	nd_filters_see(skb, p, 0);
+	nd_set_filter_flags(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_OUTBOUND_IPPACKET)) {
-		found = nd_ask_rarely(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
+		found = nd_check_layer(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
 		if (found >= 0)
 			return nd_out_drop(skb, p, found);
 	}
@@ -223,14 +218,14 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 		return nd_out_later_fragment(skb, p, state, policy);
 
 	found = nd_decide(skb, policy, p, ND_LAYER_OUTBOUND_TRANSPORT);
-	if (found >= 0 && (found & 0xff) == ND_ACTION_BLOCK)
-		return nd_out_drop(skb, p, nd_block_reason(found));
-	permitted = found < 0 || (found & 0xff) == ND_ACTION_PERMIT;
+	if (nd_found_is(found, ND_ACTION_BLOCK))
+		return nd_out_drop(skb, p, nd_found_reason(found));
+	permitted = found < 0 || nd_found_action(found) == ND_ACTION_PERMIT;
 	if (permitted && !p->latched)
 		p->notes |= ND_NOTE_EXEMPT;
 	/* After that decision, so that the metadata can tell whether the payload will be in clear. */
 	if (nd_has_filters(policy, p, nd_data_layer(p))) {
-		long reason = nd_ask_rarely(skb, p, policy, nd_data_layer(p));
+		long reason = nd_check_layer(skb, p, policy, nd_data_layer(p));
 
 		if (reason >= 0)
 			return nd_out_drop(skb, p, reason);
@@ -248,11 +243,11 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	if (!flow && !p->latched) {
 		long connect;
 
-		nd_see_machine(p, policy, ND_LAYER_ALE_AUTH_CONNECT);
+		nd_set_machine(p, policy, ND_LAYER_ALE_AUTH_CONNECT);
 		connect = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_CONNECT);
 
-		if (connect >= 0 && (connect & 0xff) == ND_ACTION_BLOCK)
-			return nd_out_drop(skb, p, nd_block_reason(connect));
+		if (nd_found_is(connect, ND_ACTION_BLOCK))
+			return nd_out_drop(skb, p, nd_found_reason(connect));
 	} else if (p->notes & ND_NOTE_OVERRIDDEN) {
 		return nd_out_drop(skb, p, ND_DROP_BLOCKED);
 	}
@@ -313,8 +308,8 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 
 /* ---- inbound, clear, on the protected interface ---- */
 
-/* The reverse of nd_answers. */
-static __noinline void nd_remember_heard(const struct nd_packet *p)
+/* The reverse of nd_answers_broadcast. */
+static __noinline void nd_remember_broadcast(const struct nd_packet *p)
 {
 	struct nd_flow_key key = p->key;
 	__u64 now = p->now;
@@ -322,7 +317,7 @@ static __noinline void nd_remember_heard(const struct nd_packet *p)
 	if (p->key.proto != IPPROTO_UDP && p->key.proto != IPPROTO_UDPLITE)
 		return;
 	__builtin_memset(&key.local, 0, sizeof(key.local));
-	bpf_map_update_elem(&nd_heard, &key, &now, BPF_ANY);
+	bpf_map_update_elem(&nd_broadcasts, &key, &now, BPF_ANY);
 }
 
 static __noinline int nd_in_drop(struct __sk_buff *skb, const struct nd_packet *p, __u32 reason)
@@ -363,26 +358,23 @@ static __noinline int nd_in_clear(struct __sk_buff *skb, struct nd_packet *p,
 /* What ALE_AUTH_RECV_ACCEPT has against a new clear flow, a reason for a drop; negative: nothing. */
 static __always_inline long nd_refusal(long rule)
 {
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_BLOCK)
-		return nd_block_reason(rule);
-	if (rule >= 0 && (rule & 0xff) == ND_ACTION_INITIATE_SECURE)
+	if (nd_found_is(rule, ND_ACTION_BLOCK))
+		return nd_found_reason(rule);
+	if (nd_found_is(rule, ND_ACTION_INITIATE_SECURE))
 		return ND_DROP_CLEAR_INBOUND;
 	return -1;
 }
 
-/* For nd_in_flow: whether INBOUND_TRANSPORT permits; ALE's context above. */
-#define ND_IN_PERMITTED 0x1u
-
 /* Behind the filters. A function of its own: in one with them clang keeps "there is a flow" apart from the pointer,
  * and 6.1's verifier believed a branch between the two never to be taken (measured: a NULL flow was read). */
 static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
-				 struct nd_flow *flow, __u32 said)
+				 struct nd_flow *flow, __u32 context)
 {
 	struct nd_state *state = nd_state_get();
 
 	if (!state)
 		return nd_in_drop(skb, p, ND_DROP_REDIRECT_FAILED);
-	if (said & ND_IN_PERMITTED) {
+	if (p->notes & ND_NOTE_EXEMPT) {
 		/* A stranger's packet makes no entry. */
 		if (!flow)
 			return nd_in_pass(p, ND_PASS_IN_EXEMPT);
@@ -393,7 +385,7 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 		return nd_in_clear(skb, p, policy, flow);
 	}
 	if (!flow) {
-		nd_flow_insert(p, policy->generation, said >> 8, 0);
+		nd_flow_insert(p, policy->generation, context, 0);
 		/* Another CPU may have secured it since this packet asked the latch. */
 		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
 			bpf_map_delete_elem(&nd_flows, &p->key);
@@ -404,7 +396,7 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_INBOUND);
 		/* The filters accept for itself what an answer to a broadcast does not let in. */
 		if (__sync_fetch_and_and(&flow->flags, ~ND_FLOW_ANSWER) & ND_FLOW_ANSWER)
-			flow->context = said >> 8;
+			flow->context = context;
 	}
 	/* The answer to a connection that was opened under the negative cache is left alone too. */
 	if (flow->direction == ND_FLOW_INBOUND || (flow->flags & ND_FLOW_TRIGGER))
@@ -440,9 +432,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	bool permitted, exempt, error = nd_icmp_is_error(p);
 	__u32 reason;
 
-	nd_filters_see(skb, p, 0);
+	nd_set_filter_flags(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_INBOUND_IPPACKET)) {
-		rule = nd_ask_rarely(skb, p, policy, ND_LAYER_INBOUND_IPPACKET);
+		rule = nd_check_layer(skb, p, policy, ND_LAYER_INBOUND_IPPACKET);
 		if (rule >= 0)
 			return nd_in_drop(skb, p, rule);
 	}
@@ -450,7 +442,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	if (reason == ND_BAD_SOURCE)
 		return nd_in_drop(skb, p, ND_DROP_BAD_SOURCE);
 	if (reason == ND_PASS_IN_NOT_UNICAST)
-		nd_remember_heard(p);
+		nd_remember_broadcast(p);
 	if (reason != ND_NO_REASON)
 		return nd_in_pass(p, reason);
 	p->notes |= ND_NOTE_OURS;
@@ -462,9 +454,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		return nd_pass(p, ND_PASS_IN_FRAGMENT);
 	}
 	transport = nd_decide(skb, policy, p, ND_LAYER_INBOUND_TRANSPORT);
-	if (transport >= 0 && (transport & 0xff) == ND_ACTION_BLOCK)
-		return nd_in_drop(skb, p, nd_block_reason(transport));
-	permitted = transport >= 0 && (transport & 0xff) == ND_ACTION_PERMIT;
+	if (nd_found_is(transport, ND_ACTION_BLOCK))
+		return nd_in_drop(skb, p, nd_found_reason(transport));
+	permitted = nd_found_is(transport, ND_ACTION_PERMIT);
 	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
 	exempt = permitted && nd_is_icmp(p);
 	if (error && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
@@ -484,7 +476,7 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 		rule = nd_decide(skb, policy, p, ND_LAYER_ALE_AUTH_RECV_ACCEPT);
 		refusal = nd_refusal(rule);
 		if (transport >= 0 && !permitted && !flow &&
-		    nd_in_maybe_latched(p, policy, rule >= 0 && refusal < 0 ? rule >> 8 : 0))
+		    nd_in_maybe_latched(p, policy, rule >= 0 && refusal < 0 ? nd_found_context(rule) : 0))
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
 		if (refusal >= 0)
 			return nd_in_drop(skb, p, refusal);
@@ -494,8 +486,9 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	}
 	if (exempt)
 		return nd_in_pass(p, ND_PASS_IN_EXEMPT);
-	return nd_in_flow(skb, p, policy, flow,
-			  (permitted ? ND_IN_PERMITTED : 0) | (rule >= 0 ? rule >> 8 << 8 : 0));
+	if (permitted)
+		p->notes |= ND_NOTE_EXEMPT;
+	return nd_in_flow(skb, p, policy, flow, rule >= 0 ? nd_found_context(rule) : 0);
 }
 
 static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
@@ -510,7 +503,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 		if (verdict != ND_LATCH_NONE)
 			return verdict;
 	}
-	return nd_data(skb, p, policy, nd_in_decide(skb, p, policy));
+	return nd_classify_data(skb, p, policy, nd_in_decide(skb, p, policy));
 }
 
 static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)

@@ -68,7 +68,7 @@ struct nd_packet {
 #define ND_NOTE_UNCACHED 0x1u
 /* A program's block gave way to ALE, which must be asked. */
 #define ND_NOTE_OVERRIDDEN 0x2u
-/* The filters of OUTBOUND_TRANSPORT exempt it: it leaves in clear whatever its peer is. */
+/* The filters of OUTBOUND_TRANSPORT or INBOUND_TRANSPORT permit it: clear, whatever its peer is. */
 #define ND_NOTE_EXEMPT 0x4u
 /* There was no reason to pass it unasked. */
 #define ND_NOTE_OURS 0x8u

@@ -76,7 +76,7 @@ static __always_inline void nd_peer_unclaim(struct nd_peer *peer, const struct n
 #if !ND_AT_SOCKET
 /* Asks the daemon for a negotiation where one is due. Returns true when this packet's copy went
  * with the event. */
-__noinline bool nd_peer_ask(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_policy *policy,
+__noinline bool nd_request_negotiation(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_policy *policy,
 			    __u32 context, __u32 type)
 {
 	struct nd_peer_key key = {};

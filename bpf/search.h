@@ -9,6 +9,8 @@
 #ifndef ND_SEARCH_H
 #define ND_SEARCH_H
 
+#include "maps.h"
+
 /* The compiler must not fold the mask away: the verifier needs to see it. */
 static __always_inline __u64 nd_in_bank(__u64 address)
 {
@@ -17,7 +19,7 @@ static __always_inline __u64 nd_in_bank(__u64 address)
 }
 
 /* A bank by its number; NULL: the policy has none such. */
-static __noinline void *nd_bank_there(__u32 slot, __u32 bank)
+static __noinline void *nd_bank_by_number(__u32 slot, __u32 bank)
 {
 	void *banks = bpf_map_lookup_elem(&nd_policies, &slot);
 
@@ -33,7 +35,7 @@ static __always_inline void *nd_bank_of(struct nd_bank *first, __u32 slot, __u32
 
 	if (!bank)
 		return first;
-	base = nd_bank_there(slot, bank);
+	base = nd_bank_by_number(slot, bank);
 	if (base)
 		return base;
 	*broken = 1;
@@ -48,7 +50,7 @@ static __always_inline void *nd_at(struct nd_bank *first, __u32 slot, __u32 addr
 /* What stands at an address outside of bank 0. A number, so that a loop that reads many has one way on. */
 __noinline __u64 nd_far_word(__u32 slot, __u32 address, __u32 *broken)
 {
-	void *bank = nd_bank_there(slot, address >> ND_BANK_BITS);
+	void *bank = nd_bank_by_number(slot, address >> ND_BANK_BITS);
 
 	if (bank)
 		return *(__u64 *)(bank + nd_in_bank(address));

@@ -27,7 +27,7 @@ public final class Datapath: Sendable {
     static let mapNames = [
         "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats",
         "nd_events", "nd_protections", "nd_consulting", "nd_callout_meta", "nd_callouts",
-        "nd_machines", "nd_secured", "nd_heard", "nd_interfaces", "nd_devices", "nd_ike_sockets", "nd_fresh",
+        "nd_machines", "nd_secured", "nd_broadcasts", "nd_interfaces", "nd_devices", "nd_ike_sockets", "nd_fresh",
     ]
     static let programNames = [
         "nd_egress", "nd_ingress", "nd_egress_l3", "nd_ingress_l3", "nd_nd0_ingress", SecuredSweep.program,

@@ -71,7 +71,7 @@ final class LoadedObject: @unchecked Sendable {
         maps = Dictionary(
             uniqueKeysWithValues: [
                 "nd_state", "nd_policies", "nd_flows", "nd_peers", "nd_local", "nd_fragments", "nd_stats", "nd_events",
-                "nd_protections", "nd_machines", "nd_consulting", "nd_callout_meta", "nd_callouts", "nd_secured", "nd_heard",
+                "nd_protections", "nd_machines", "nd_consulting", "nd_callout_meta", "nd_callouts", "nd_secured", "nd_broadcasts",
             ].map { ($0, bpf_map__fd(bpf_object__find_map_by_name(object, $0))) })
         final class Box { var deliver: ((DatapathEvent) -> Void)? }
         let box = Box()
@@ -139,7 +139,7 @@ final class Bench {
         func map(_ name: String) -> Int32 { object.maps[name] ?? -1 }
         flows = BPFMap(descriptor: map("nd_flows"), name: "nd_flows")
         secured = BPFMap(descriptor: map("nd_secured"), name: "nd_secured")
-        heard = BPFMap(descriptor: map("nd_heard"), name: "nd_heard")
+        heard = BPFMap(descriptor: map("nd_broadcasts"), name: "nd_heard")
         peers = BPFMap(descriptor: map("nd_peers"), name: "nd_peers")
         local = BPFMap(descriptor: map("nd_local"), name: "nd_local")
         fragments = BPFMap(descriptor: map("nd_fragments"), name: "nd_fragments")

@@ -2,7 +2,7 @@ import CNDABI
 import NDABI
 import NDCore
 
-/// Asks a policy's tables as BPF does (bpf/classify.h), step by step.
+/// Asks a policy's tables as BPF does (bpf/match.h), step by step.
 public struct TableClassifier: Sendable {
     public let image: PolicyImage
 

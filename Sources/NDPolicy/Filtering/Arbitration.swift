@@ -24,7 +24,7 @@ public enum CalloutAnswer: Hashable, Sendable {
 /// 6. A decision has the name of the filter that first said it: of permits the heaviest, unless a lighter one
 ///    brings work, which says more; of blocks the heaviest.
 ///
-/// `nd_say` of bpf/classify.h is the same in C. `Source` is what stands for a filter there.
+/// `nd_arbitrate` of bpf/match.h is the same in C. `Source` is what stands for a filter there.
 public struct Arbitration<Source: Hashable & Sendable>: Hashable, Sendable {
     public enum Word: Hashable, Sendable { case permit, block }
 

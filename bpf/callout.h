@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
- * Asking programs of third parties. A classification that meets a filter with a program stops there; the
- * program is called, and the classification goes on with its answer. The functions that are not static are
- * walked once by a verifier, not once for every caller.
+ * Programs of third parties. A classification that meets a filter with a program stops there; the program is
+ * called, and the classification goes on with its answer. The functions that are not static are walked once by a
+ * verifier, not once for every caller. What such a program sees of this is nd_callout.h.
  */
-#ifndef ND_CONSULT_H
-#define ND_CONSULT_H
+#ifndef ND_CALLOUTS_H
+#define ND_CALLOUTS_H
 
-/* What a layer's filters say: the action in the low byte, above it the context, or of a block its reason. */
-#define ND_FOUND_NONE (-1)    /* no filter has a say */
-#define ND_FOUND_PENDING (-2) /* a program must be asked first */
+#include "flow.h"
+#include "match.h"
+#include "nd_callout.h"
+#include "parse.h"
+
+/* Whoever calls has a program type of its own, and so has what it may call. */
+#if ND_AT_SOCKET
+#define ND_CALLOUT_PROGRAMS nd_callouts_at_socket
+#else
+#define ND_CALLOUT_PROGRAMS nd_callouts
+#endif
 
 /* One question, from the first look at the layer's filters to its decision. */
 struct nd_consultation {
@@ -39,7 +47,6 @@ struct {
 	__type(value, struct nd_consultation);
 } nd_consulting SEC(".maps");
 
-/* Whoever calls has a program type of its own, and so has what it may call. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, ND_CALLOUT_SLOTS);
@@ -54,8 +61,9 @@ static __always_inline struct nd_consultation *nd_consultation_get(void)
 	return bpf_map_lookup_elem(&nd_consulting, &zero);
 }
 
-/* Keeps a classification that met a program. */
-static __always_inline long nd_keep(struct nd_consultation *q, struct nd_bank *first, const struct nd_packet *p, __u32 layer)
+/* Puts down a classification that met a program. */
+static __always_inline long nd_suspend(struct nd_consultation *q, struct nd_bank *first, const struct nd_packet *p,
+				       __u32 layer)
 {
 	struct nd_classification *c = &q->c;
 	const struct nd_filter *filter = nd_at(first, c->slot, c->says + c->from * sizeof(*filter), &c->broken);
@@ -77,28 +85,6 @@ static __always_inline long nd_keep(struct nd_consultation *q, struct nd_bank *f
 	return ND_FOUND_PENDING;
 }
 
-/* What the layer's filters say. Action in the low byte, context above it; negative: no filter of the layer has a say,
- * or a program must be asked. */
-__noinline long nd_classify(struct nd_bank *first, struct nd_packet *p, __u32 layer)
-{
-	struct nd_consultation *q = nd_consultation_get();
-	struct nd_classification *c;
-
-	if (!first || !p || !q)
-		return ND_ACTION_BLOCK;
-	c = &q->c;
-	c->from = 0;
-	c->found = ND_FOUND_NONE;
-	c->filter = 0;
-	c->hard = 0;
-	c->answer = ND_CALLOUT_PENDING;
-	nd_ask(first, c, p, layer);
-	if (c->pending)
-		return nd_keep(q, first, p, layer);
-	q->filter = c->filter;
-	return c->found;
-}
-
 /* Goes on where a program was asked. */
 __noinline long nd_resume(struct nd_consultation *q)
 {
@@ -110,24 +96,18 @@ __noinline long nd_resume(struct nd_consultation *q)
 	first = nd_generation(q->generation);
 	/* It stays until nobody is in it; a filter's place means nothing in another one. */
 	if (!first || first->policy.generation != q->generation)
-		return ND_ACTION_BLOCK | ND_DROP_POLICY_CHANGED << 8;
+		return nd_found_of(ND_ACTION_BLOCK, ND_DROP_POLICY_CHANGED);
 	c = &q->c;
 	c->from = q->from;
 	c->found = q->found;
 	c->filter = q->filter;
 	c->hard = q->hard;
 	c->answer = q->answer;
-	nd_ask(first, c, &q->p, q->layer);
+	nd_match(first, c, &q->p, q->layer);
 	if (c->pending)
-		return nd_keep(q, first, NULL, q->layer);
+		return nd_suspend(q, first, NULL, q->layer);
 	q->filter = c->filter;
 	return c->found;
-}
-
-/* A policy is its first bank's beginning. */
-static __always_inline long nd_classify_by(const struct nd_policy *policy, struct nd_packet *p, __u32 layer)
-{
-	return nd_classify((struct nd_bank *)policy, p, layer);
 }
 
 static __always_inline bool nd_is_transport(__u32 layer)
@@ -164,7 +144,7 @@ static __always_inline __u32 nd_payload_length(const struct nd_packet *p, __u32 
 	return end > payload ? end - payload : 0;
 }
 
-static __noinline void nd_tell_protection(struct nd_callout_metadata *m, const struct nd_packet *p,
+static __noinline void nd_describe_protection(struct nd_callout_metadata *m, const struct nd_packet *p,
 					  const struct nd_flow *flow, __u32 layer)
 {
 	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
@@ -197,7 +177,7 @@ static __noinline void nd_tell_protection(struct nd_callout_metadata *m, const s
 }
 
 /* Fills the metadata for the program that is asked next. */
-__noinline int nd_tell(struct __sk_buff *skb)
+__noinline int nd_describe_packet(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct nd_callout_metadata *m = bpf_map_lookup_elem(&nd_callout_meta, &zero);
@@ -250,7 +230,7 @@ __noinline int nd_tell(struct __sk_buff *skb)
 		m->flags |= ND_CALLOUT_ALE_CLASSIFY_REQUIRED;
 	/* Before decryption there is ESP, whose SA is not looked at. */
 	if (!nd_is_ip_packet(q->layer))
-		nd_tell_protection(m, p, flow, q->layer);
+		nd_describe_protection(m, p, flow, q->layer);
 	q->frame = skb->len;
 	q->answer = ND_CALLOUT_UNREGISTERED;
 	return 0;
@@ -265,7 +245,7 @@ __noinline int nd_call(struct __sk_buff *skb, __u32 number)
 
 #if !ND_AT_SOCKET
 /* A changed packet is still what was classified, and its header tells what is behind it. */
-static __noinline bool nd_rebuilt(struct __sk_buff *skb, struct nd_packet *p, __u32 frame)
+static __noinline bool nd_header_is_rebuilt(struct __sk_buff *skb, struct nd_packet *p, __u32 frame)
 {
 	__u32 header = p->l4 - p->l3, length, ports[1];
 	__u64 sum = 0;
@@ -326,7 +306,7 @@ static __noinline bool nd_rebuilt(struct __sk_buff *skb, struct nd_packet *p, __
 #endif
 
 /* Takes the answer; returns the reason why the packet must be dropped whatever it is, or 0. */
-__noinline int nd_hear(struct __sk_buff *skb)
+__noinline int nd_take_answer(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct nd_callout_metadata *m = bpf_map_lookup_elem(&nd_callout_meta, &zero);
@@ -348,7 +328,7 @@ __noinline int nd_hear(struct __sk_buff *skb)
 	}
 	q->answer = answer;
 #if !ND_AT_SOCKET
-	if (q->changes && !nd_rebuilt(skb, &q->p, q->frame))
+	if (q->changes && !nd_header_is_rebuilt(skb, &q->p, q->frame))
 		return ND_DROP_CALLOUT_HEADER;
 #endif
 	return 0;
@@ -367,12 +347,12 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 		long found;
 		int reason;
 
-		nd_tell(skb);
+		nd_describe_packet(skb);
 		nd_call(skb, q->program);
-		reason = nd_hear(skb);
+		reason = nd_take_answer(skb);
 		if (reason) {
 			q->filter = q->asking;
-			return ND_ACTION_BLOCK | (long)reason << 8;
+			return nd_found_of(ND_ACTION_BLOCK, reason);
 		}
 		found = nd_resume(q);
 		if (found != ND_FOUND_PENDING)
@@ -382,7 +362,7 @@ static __noinline long nd_consult(struct __sk_buff *skb)
 }
 
 /* What came of programs' answers beside the decision. */
-__noinline int nd_learn(struct nd_packet *p)
+__noinline int nd_take_changes(struct nd_packet *p)
 {
 	struct nd_consultation *q = nd_consultation_get();
 
@@ -391,85 +371,6 @@ __noinline int nd_learn(struct nd_packet *p)
 	p->length = q->p.length;
 	p->notes |= ND_NOTE_UNCACHED | (q->overridden ? ND_NOTE_OVERRIDDEN : 0);
 	return 0;
-}
-
-static __always_inline __u32 nd_block_reason(long found)
-{
-	return found >> 8 ? found >> 8 : ND_DROP_BLOCKED;
-}
-
-/* ---- layers that most policies have no filters at ---- */
-
-static __always_inline bool nd_has_filters(const struct nd_policy *policy, const struct nd_packet *p, __u32 layer)
-{
-	__u32 number = layer * 2 + (p->family == 6);
-
-	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
-}
-
-__noinline int nd_discard(struct __sk_buff *skb, const struct nd_packet *p, __u32 layer)
-{
-	struct nd_consultation *q = nd_consultation_get();
-	struct nd_stats *stats = nd_stats_get();
-
-	if (stats && layer < ND_LAYER_COUNT)
-		stats->discards[layer]++;
-	return nd_emit(skb, p, ND_EVENT_DISCARD, layer, q ? q->filter : 0);
-}
-
-/* What was found of this packet's payload says nothing of the next one's. A TCP segment without any has no
- * part in the stream; of a fragment the rest is still to come. */
-__noinline bool nd_shows_nothing(struct __sk_buff *skb, struct nd_packet *p, __u32 layer)
-{
-	if (!p)
-		return false;
-	p->notes |= ND_NOTE_UNCACHED;
-	return layer == ND_LAYER_STREAM && !p->fragment && !nd_payload_length(p, nd_payload_at(skb, p));
-}
-
-/* STREAM, DATAGRAM_DATA, IPPACKET: the reason to drop the packet, or -1. Inline: what calls a program may
- * not be deep in the stack (256 bytes, and 6.1 rounds frames up to 32). */
-static __always_inline long nd_ask_rarely(struct __sk_buff *skb, struct nd_packet *p,
-					  const struct nd_policy *policy, __u32 layer)
-{
-	long found = nd_classify_by(policy, p, layer);
-
-	if (found == ND_FOUND_NONE || (found >= 0 && (found & 0xff) != ND_ACTION_BLOCK))
-		return -1;
-	if (nd_shows_nothing(skb, p, layer))
-		return -1;
-	if (found == ND_FOUND_PENDING) {
-		found = nd_consult(skb);
-		nd_learn(p);
-	}
-	if (found < 0 || (found & 0xff) != ND_ACTION_BLOCK)
-		return -1;
-	nd_discard(skb, p, layer);
-	return nd_block_reason(found);
-}
-
-static __always_inline __u32 nd_data_layer(const struct nd_packet *p)
-{
-	return p->key.proto == IPPROTO_TCP ? ND_LAYER_STREAM : ND_LAYER_DATAGRAM_DATA;
-}
-
-/* ---- the layers of every packet ---- */
-
-/* Action in the low byte, context above it; negative: no filter of the layer has a say. */
-static __always_inline long nd_decide(struct __sk_buff *skb, const struct nd_policy *policy, struct nd_packet *p,
-				      __u32 layer)
-{
-	long found;
-
-	/* Most policies have nothing to say of connects. */
-	if (!nd_has_filters(policy, p, layer))
-		return ND_FOUND_NONE - (long)policy->zero;
-	found = nd_classify_by(policy, p, layer);
-	if (found == ND_FOUND_PENDING) {
-		found = nd_consult(skb);
-		nd_learn(p);
-	}
-	return found;
 }
 
 #endif
