@@ -85,7 +85,7 @@ let package = Package(
             name: "NDDatapathTests",
             dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
-        .testTarget(name: "ScenarioTests", dependencies: ["NDLab", "NDPolicy", "NDCore", "ndbpf"]),
+        .testTarget(name: "ScenarioTests", dependencies: ["CNDLab", "NDDatapath", "NDLab", "NDPolicy", "NDCore", "ndbpf"]),
         .testTarget(name: "GuestTests", dependencies: ["NDDatapath", "NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
     ],
     swiftLanguageModes: [.v6]

@@ -65,7 +65,7 @@ extension ScenarioRun {
             let wanted = datagram.back.map { Array($0.utf8) } ?? bytes
             let back = try lab.inside(from) { () -> [UInt8]? in
                 let descriptor = try Traffic.openUDP(
-                    Endpoint(source, 0), to: target, timeoutSeconds: datagram.timeout.seconds)
+                    Endpoint(source, datagram.sourcePort), to: target, timeoutSeconds: datagram.timeout.seconds)
                 defer { Glibc.close(descriptor) }
                 return try Traffic.echoUDP(descriptor, bytes)
             }

@@ -80,6 +80,8 @@ public struct Step: Sendable {
         public var back: String?
         public var timeout: Span
         public var answered: Bool
+        /// 0: another one each time.
+        public var sourcePort: UInt16
     }
 
     /// Datagrams that nobody answers.

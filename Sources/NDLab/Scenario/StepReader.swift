@@ -69,7 +69,7 @@ final class StepReader {
         "connect": ["from", "to", "as", "timeout", "within", "refused"],
         "echo": ["over", "text", "times", "within", "answered"],
         "transfer": ["from", "to", "as", "megabytes", "longest-stall"],
-        "datagram": ["from", "to", "sizes", "text", "back", "timeout", "answered"],
+        "datagram": ["from", "to", "sizes", "text", "back", "timeout", "answered", "source-port"],
         "scatter": ["from", "to", "count", "port", "source-port"],
         "ping": ["from", "to", "count"],
         "forge": ["from", "into", "port", "flags", "payload"],
@@ -155,7 +155,7 @@ final class StepReader {
                     from: from, to: to, sizes: body.has("text") ? [] : sizes(body), text: body.text("text", of: "what to send"),
                     back: body.text("back", of: "what comes back"),
                     timeout: body.span("timeout", from: "10ms", to: "60s", default: .seconds(3)).times(factor),
-                    answered: body.flag("answered", default: true)))
+                    answered: body.flag("answered", default: true), sourcePort: body.has("source-port") ? port(body, "source-port") : 0))
         case "scatter":
             guard let from = host(body, "from") else { return nil }
             return .scatter(
