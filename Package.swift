@@ -25,10 +25,13 @@ let package = Package(
         .target(name: "NDCore"),
         .target(name: "CNDABI"),
         .target(name: "NDABI", dependencies: ["CNDABI", "NDCore"]),
+        .target(name: "CNDABI6"),
         .target(name: "CNDObjects"),
         .target(name: "CNDSystem"),
         .target(name: "CLibbpf"),
-        .target(name: "NDDatapath", dependencies: ["NDABI", "NDCore", "CNDABI", "CNDObjects", "CNDSystem", "CLibbpf"]),
+        .target(
+            name: "NDDatapath",
+            dependencies: ["NDABI", "NDCore", "CNDABI", "CNDABI6", "CNDObjects", "CNDSystem", "CLibbpf"]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "NDCrypto", dependencies: ["COpenSSL", "NDCore"]),
         .target(name: "NDWire", dependencies: ["NDCore"]),
@@ -83,7 +86,7 @@ let package = Package(
         .testTarget(name: "NDEngineTests", dependencies: ["NDEngine", "NDCore", "CESP", "CNDABI", "CNetlink"]),
         .testTarget(
             name: "NDDatapathTests",
-            dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDObjects", "CLibbpf", "CNDSystem"]),
+            dependencies: ["NDABI", "NDDatapath", "NDPolicy", "NDCore", "CNDABI", "CNDABI6", "CNDObjects", "CLibbpf", "CNDSystem"]),
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["CNDLab", "NDDatapath", "NDLab", "NDPolicy", "NDCore", "ndbpf"]),
         .testTarget(name: "GuestTests", dependencies: ["NDDatapath", "NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),

@@ -44,6 +44,11 @@ bool nd_is_bpffs(const char *path)
 	return statfs(path, &s) == 0 && (uint32_t)s.f_type == 0xcafe4a11u;
 }
 
+int nd_exchange(const char *one, const char *other)
+{
+	return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) ? -errno : 0;
+}
+
 int nd_route_monitor_open(void)
 {
 	struct sockaddr_nl address = {

@@ -100,6 +100,7 @@ public final class Daemon: Service, @unchecked Sendable {
         if try Loader.abandon(options.instance) {
             log.warning("instance '\(options.instance.name)' was loaded in a network namespace that is gone; its pins are taken away, it is loaded anew")
         }
+        if try Upgrade.due(options.instance) != nil { try upgrade() }
         if options.instance.isLoaded {
             let datapath = try Datapath(options.instance)
             guard let record = LoadRecord.read(options.instance) else {
@@ -139,6 +140,18 @@ public final class Daemon: Service, @unchecked Sendable {
             log.warning("a device that comes while no daemon runs is not guarded: \(why)")
         }
         return (ready.compiled, true)
+    }
+
+    /// Takes over what another version loaded; a failure leaves that in force.
+    private func upgrade() throws {
+        var load = LoadOptions(interfaces: interfaces)
+        load.flows = options.flows
+        load.peers = options.peers
+        load.forceClsact = options.forceClsact
+        let record = try Upgrade.run(options.instance, options: load) { try PolicyCommit.apply(policy, to: $0) }
+        guard let before = record.tookOver else { return }
+        log.notice(
+            "took over \(before.securedFlows) secured flows, \(before.clearFlows) clear ones and \(before.peers) peers of a version with ABI \(before.abi); its programs are replaced")
     }
 
     private func serve(_ compiled: CompiledPolicy) async throws {

@@ -13,7 +13,7 @@ extension Instance {
             close(fd)
             throw NDError(
                 "instance.abi", "map \(name) of instance '\(self.name)' was made by another version",
-                hint: "ndbpf unload, then load again")
+                hint: "`ndbpf load`, or `ndbpf run`, takes over what that one knows (docs/upgrade.md); nothing was changed")
         }
         return BPFMap(descriptor: fd, name: name)
     }

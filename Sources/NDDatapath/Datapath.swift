@@ -42,7 +42,7 @@ public final class Datapath: Sendable {
             throw NDError(
                 "instance.abi",
                 "instance '\(instance.name)' was loaded by a version with ABI \(now.abi); this is \(ND_ABI_VERSION)",
-                hint: "ndbpf unload, then load again")
+                hint: "`ndbpf load`, or `ndbpf run`, takes over what that one knows (docs/upgrade.md); nothing was changed")
         }
         flows = try instance.openMap("nd_flows")
         secured = try instance.openMap("nd_secured")

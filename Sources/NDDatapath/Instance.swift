@@ -8,6 +8,8 @@ import NDCore
 public struct Instance: Sendable, Hashable {
     public static let bpffs = "/sys/fs/bpf"
     public let name: String
+    /// Behind the name of the pins: not those in force, but others of an upgrade. No instance's name has a plus sign.
+    private var suffix = ""
 
     public init(_ name: String) throws {
         let allowed = name.utf8.allSatisfy {
@@ -21,10 +23,20 @@ public struct Instance: Sendable, Hashable {
         self.name = name
     }
 
-    public var pinDirectory: String { "\(Self.bpffs)/ndbpf/\(name)" }
+    public var pinDirectory: String { "\(Self.bpffs)/ndbpf/\(name)\(suffix)" }
     public var runDirectory: String { "/run/ndbpf/\(name)" }
     public var controlSocket: String { "\(runDirectory)/control.sock" }
-    public var recordFile: String { "\(runDirectory)/loaded.json" }
+    public var recordFile: String { "\(runDirectory)/loaded\(suffix).json" }
+
+    /// The same instance with other pins and another record.
+    func beside(_ suffix: String) -> Instance {
+        var other = self
+        other.suffix = suffix
+        return other
+    }
+
+    /// With the pins that count.
+    var inForce: Instance { beside("") }
 
     public func mapPin(_ map: String) -> String { "\(pinDirectory)/\(map)" }
     /// By index: names move from one device to another.
@@ -124,6 +136,12 @@ public struct LoadRecord: Codable, Sendable {
     /// What `policy apply` put in force since the daemon started, or the load.
     public var appliedFile: String?
     public var loadedAt: String = ""
+    /// The build that loaded it (BuildMark).
+    public var build: String?
+    /// What an upgrade took over.
+    public var tookOver: TakenOver?
+    /// Indexes of devices whose clsact an earlier version made.
+    public var earlierQdiscs: [Int32]?
 
     public init() {}
 

@@ -35,7 +35,7 @@ public enum Loader {
         case .here:
             throw NDError(
                 "load.already", "instance '\(instance.name)' is loaded already",
-                hint: "ndbpf unload --instance \(instance.name) first; nothing was changed")
+                hint: "`ndbpf policy apply` changes its policy; ndbpf unload --instance \(instance.name) takes it away. Nothing was changed")
         case .elsewhere: try instance.requireHere("load.namespace")
         case .abandoned: try abandon(instance)
         }
@@ -58,6 +58,8 @@ public enum Loader {
             let protected = links.filter { InterfaceRoles(patterns).role(of: $0) == .protected }
             try pinPrograms(instance, options, ethernet: Set(protected.map(\.isEthernet)))
             try instance.pinNamespace()
+            try BuildMark.write(instance)
+            record.build = BuildMark.own
             record.missingHooks = try NetfilterHooks.attach(instance)
             try record.write(instance)
             let datapath = try Datapath(instance)
@@ -149,7 +151,7 @@ public enum Loader {
     // MARK: -
 
     /// Programs for links with an Ethernet header, without one, or both: a verifier takes its time over each.
-    private static func pinPrograms(_ instance: Instance, _ options: LoadOptions, ethernet: Set<Bool>) throws {
+    static func pinPrograms(_ instance: Instance, _ options: LoadOptions, ethernet: Set<Bool>) throws {
         var size = 0
         let image = nd_object_tc(&size)
         guard let object = nd_bpf_open(image, size, "nd_tc") else {
@@ -196,6 +198,9 @@ public enum Loader {
     }
 
     private static func undo(_ instance: Instance, _ record: LoadRecord) {
+        // Filters that a killed upgrade, or load, wrote into no record.
+        let links = (try? LinkTable.read(defaultRoutes: false)) ?? []
+        for pins in [instance] + UpgradePins(instance: instance).all { try? SupersededPrograms.takeOff(pins, among: links) }
         for attachment in record.attachments where attachment.kind == "clsact" {
             _ = nd_clsact_detach(
                 attachment.ifindex, attachment.direction == "ingress", attachment.handle ?? DeviceHook.handles[0],
@@ -212,13 +217,9 @@ public enum Loader {
     }
 
     private static func clear(_ instance: Instance) {
-        // bpffs has no recursive delete of its own, and a pinned link falls with its file.
-        for file in (try? FileManager.default.contentsOfDirectory(atPath: instance.pinDirectory)) ?? [] {
-            unlink("\(instance.pinDirectory)/\(file)")
-        }
-        rmdir(instance.pinDirectory)
+        for pins in [instance] + UpgradePins(instance: instance).all { pins.removePins() }
         rmdir("\(Instance.bpffs)/ndbpf")
-        unlink(instance.recordFile)
+        for record in [instance, UpgradePins(instance: instance).next] { unlink(record.recordFile) }
         unlink(instance.controlSocket)
         for lock in ["commit.lock", "state.lock"] { unlink("\(instance.runDirectory)/\(lock)") }
         rmdir(instance.runDirectory)

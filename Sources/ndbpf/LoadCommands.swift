@@ -54,6 +54,7 @@ struct Load: ParsableCommand {
     func run() throws {
         let instance = try Instance(options.instance)
         let policy = try Policy.load(path: datapath.policy, reading: PolicyCommit.reading)
+        if try Upgrade.due(instance) != nil { return try upgrade(instance, policy) }
         let ready = try PolicyCommit(policy, generation: 1)
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
         load.tables = datapath.tables.or(policy.tables.choice)
@@ -71,6 +72,29 @@ struct Load: ParsableCommand {
         }
         if let why = record.missingHooks { print("note: a device that comes while no daemon runs is not guarded: \(why)") }
         print("loaded instance \(instance.name), pinned under \(instance.pinDirectory)")
+        print("next: ndbpf run --policy \(datapath.policy)\(instance.name == "default" ? "" : " --instance \(instance.name)")")
+    }
+
+    private func upgrade(_ instance: Instance, _ policy: Policy) throws {
+        // A daemon of another version would write into maps that nobody reads any more.
+        let lock = try DaemonLock.take(instance)
+        defer { close(lock) }
+        var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
+        load.flows = datapath.flows
+        load.peers = datapath.peers
+        load.forceClsact = datapath.clsact
+        var record = try Upgrade.run(instance, options: load) { try PolicyCommit.apply(policy, to: $0) }
+        record.policyFile = datapath.policy
+        if let netns = options.netns { record.networkNamespace = netns }
+        try record.write(instance)
+        if options.json {
+            print(try JSONOutput.text("load", record))
+            return
+        }
+        if let before = record.tookOver {
+            print(
+                "took over \(before.securedFlows) secured flows, \(before.clearFlows) clear ones and \(before.peers) peers of a version with ABI \(before.abi); its programs are replaced")
+        }
         print("next: ndbpf run --policy \(datapath.policy)\(instance.name == "default" ? "" : " --instance \(instance.name)")")
     }
 }

@@ -14,6 +14,8 @@
 int nd_setns_net(const char *path);
 int nd_mount_bpffs(const char *path);
 bool nd_is_bpffs(const char *path);
+/* Lets two files or directories of one file system change their names in one instant. */
+int nd_exchange(const char *one, const char *other);
 
 /* A netlink socket that becomes readable when links, addresses, routes, qdiscs or filters change; drain it, then
  * look. */

@@ -20,8 +20,8 @@ enum NetfilterHooks {
         }
     }
 
-    /// nil, or why this kernel has no such hooks.
-    static func attach(_ instance: Instance) throws -> String? {
+    /// nil, or why this kernel has no such hooks. `others`: programs that guard a device too.
+    static func attach(_ instance: Instance, knowing others: Set<UInt32> = []) throws -> String? {
         let (object, why) = try opened(instance)
         guard let object else { return why }
         defer { bpf_object__close(object) }
@@ -29,6 +29,13 @@ enum NetfilterHooks {
             bpf_map__pin(map, instance.mapPin(programsMap)) != 0
         {
             throw NDError("load.pin", "can't pin map \(programsMap): \(String(cString: strerror(errno)))")
+        }
+        // Before the first packet comes here.
+        _ = try PinnedPrograms(instance)
+        if !others.isEmpty {
+            let known: BPFMap<UInt32, UInt32> = try instance.openMap(programsMap)
+            defer { close(known.descriptor) }
+            for id in others { try known.update(id, 1) }
         }
         for hook in hooks {
             guard let program = bpf_object__find_program_by_name(object, hook.program) else { continue }
@@ -43,6 +50,15 @@ enum NetfilterHooks {
             }
         }
         return nil
+    }
+
+    /// The programs of an earlier version are gone.
+    static func forgetOthers(_ instance: Instance) throws {
+        guard access(instance.mapPin(programsMap), F_OK) == 0 else { return }
+        let known: BPFMap<UInt32, UInt32> = try instance.openMap(programsMap)
+        defer { close(known.descriptor) }
+        let own = Set(try PinnedPrograms(instance).ids.values)
+        for (id, _) in known.entries() where !own.contains(id) { known.delete(id) }
     }
 
     /// nil, or why not: loaded, attached to nothing.

@@ -92,14 +92,16 @@ struct PinnedPrograms {
         return id
     }
 
-    /// The hooks know ndbpf's programs by it.
+    /// The hooks know ndbpf's programs by it; while an upgrade is under way the old ones know the new ones too.
     private func register(_ id: UInt32, _ form: Name) {
-        let map = bpf_obj_get(instance.mapPin(NetfilterHooks.programsMap))
-        guard map >= 0 else { return }
-        defer { close(map) }
-        var key = id
-        var value: UInt32 = form.hasPrefix("nd_guard_") ? 2 : form.hasPrefix("nd_nd0") ? 3 : 1
-        bpf_map_update_elem(map, &key, &value, 0)
+        for instance in Set([instance, instance.inForce]) {
+            let map = bpf_obj_get(instance.mapPin(NetfilterHooks.programsMap))
+            guard map >= 0 else { continue }
+            defer { close(map) }
+            var key = id
+            var value: UInt32 = form.hasPrefix("nd_guard_") ? 2 : form.hasPrefix("nd_nd0") ? 3 : 1
+            bpf_map_update_elem(map, &key, &value, 0)
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+#include "CNDABI6.h"
