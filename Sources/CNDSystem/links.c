@@ -1,4 +1,5 @@
 #include "CNDSystem.h"
+#include "netlink.h"
 
 #include <errno.h>
 #include <linux/if_link.h>
@@ -15,10 +16,7 @@
 #define ATTRIBUTES_MAX 64
 #define BUFFER_BYTES (1 << 18)
 
-typedef int (*message_reader)(const struct nlmsghdr *message, void *into);
-
-/* Asks for a whole table. -EINTR: it changed meanwhile and what was read may have holes. */
-static int dump_once(int type, const void *head, size_t size, message_reader read, void *into)
+int nd_netlink_dump(int protocol, int type, const void *head, size_t size, nd_message_reader read, void *into)
 {
 	struct {
 		struct nlmsghdr header;
@@ -26,7 +24,7 @@ static int dump_once(int type, const void *head, size_t size, message_reader rea
 	} request = { .header = { .nlmsg_len = NLMSG_LENGTH(size), .nlmsg_type = (uint16_t)type,
 				  .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 1 } };
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), error = 0, interrupted = 0, done = 0;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), error = 0, interrupted = 0, done = 0;
 	char *buffer;
 
 	if (fd < 0)
@@ -190,13 +188,13 @@ static int read_filter(const struct nlmsghdr *message, void *into)
 }
 
 /* What changes under a dump is read again. */
-static int dump(int type, const void *head, size_t size, message_reader read, struct table *table)
+static int dump(int type, const void *head, size_t size, nd_message_reader read, struct table *table)
 {
 	int error = -EINTR;
 
 	for (int i = 0; i < 8 && error == -EINTR; i++) {
 		table->count = 0;
-		error = dump_once(type, head, size, read, table);
+		error = nd_netlink_dump(NETLINK_ROUTE, type, head, size, read, table);
 	}
 	return error ? error : table->count;
 }

@@ -21,7 +21,7 @@ public struct DaemonOptions: Sendable {
     /// Overrides the policy's.
     public var tables = TableSizeChoice()
     public var forceClsact = false
-    /// Takes the datapath away again when the daemon stops.
+    /// Takes the datapath away again when the daemon stops, unless secured connections are open.
     public var unloadOnExit = false
     public var keyLogFile: String?
     public var device = "nd0"
@@ -79,7 +79,7 @@ public final class Daemon: Service, @unchecked Sendable {
             throw error
         }
         if options.unloadOnExit {
-            _ = try Loader.unload(options.instance)
+            _ = try Loader.unloadUnused(options.instance)
             EngineDevice.remove(options.device)
         }
     }

@@ -243,8 +243,9 @@ public final class Lab: @unchecked Sendable {
         return file
     }
 
+    /// Whatever is open.
     public func unload(_ host: Host, binary: String = Lab.ownBinary) throws {
-        try Shell.run(binary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
+        try Shell.run(binary, "unload", "--force", "--instance", host.instance, "--netns", host.namespacePath)
     }
 
     /// Ends the daemons, takes their datapaths and the namespaces away. Safe to call twice.
@@ -252,7 +253,7 @@ public final class Lab: @unchecked Sendable {
         for daemon in daemons { daemon.kill() }
         daemons = []
         for host in hosts where !namespaces.isEmpty && Self.isLoaded(host) {
-            _ = try? Shell.run(Lab.ownBinary, "unload", "--instance", host.instance, "--netns", host.namespacePath)
+            _ = try? Shell.run(Lab.ownBinary, "unload", "--force", "--instance", host.instance, "--netns", host.namespacePath)
         }
         // One that is not there must not keep the others.
         if !namespaces.isEmpty {

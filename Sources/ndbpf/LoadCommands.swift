@@ -101,9 +101,20 @@ struct Load: ParsableCommand {
 
 struct Unload: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Take back everything that load and run did: programs, pins, nd0.")
+        abstract: "Take back everything that load and run did: programs, pins, nd0.",
+        discussion:
+            "Refuses while secured connections are open, names them and changes nothing: their packets would leave in clear. A new version needs no unload: `ndbpf load` takes over what is loaded.")
 
     @OptionGroup var options: GlobalOptions
+
+    @Flag(help: "Unload even if secured connections are open: their packets leave in clear from then on.")
+    var force = false
+
+    struct Refused: Encodable {
+        var count: Int
+        /// At most 20, the ones last seen first.
+        var connections: [OpenConnection]
+    }
 
     func run() throws {
         let instance = try Instance(options.instance)
@@ -115,6 +126,17 @@ struct Unload: ParsableCommand {
         defer { close(lock) }
         // In the namespace that is gone its device went too.
         let abandoned = try instance.residence() == .abandoned
+        if !force {
+            let open = try Loader.openConnections(instance)
+            if !open.isEmpty {
+                if options.json {
+                    print(
+                        try JSONOutput.text(
+                            "openConnections", Refused(count: open.count, connections: Array(open.prefix(OpenConnections.named)))))
+                }
+                throw Loader.refusal(instance, open)
+            }
+        }
         let record = try Loader.unload(instance)
         let device = abandoned ? false : record.device.map { EngineDevice.remove($0) } ?? false
         DaemonLock.removeDirectory(instance)
@@ -139,7 +161,7 @@ struct Run: AsyncParsableCommand {
     @Option(help: "Name of the device that encrypts.")
     var device = "nd0"
 
-    @Flag(help: "Unload when the daemon stops.")
+    @Flag(help: "Unload when the daemon stops, unless secured connections are open.")
     var unloadOnExit = false
 
     @Option(help: "Log level: trace, debug, info, notice, warning, error.")

@@ -50,6 +50,16 @@ struct nd_tc_filter {
 };
 int nd_tc_filters(uint32_t index, bool ingress, struct nd_tc_filter *filters, int most);
 
+/* The TCP sockets of the calling thread's network namespace that have a connection, or one that ends: all states
+ * but LISTEN, TIME_WAIT and CLOSE. Returns how many; -ENOSPC: there are more. Addresses as in nd.h. */
+struct nd_tcp_socket {
+	uint8_t local[16];
+	uint8_t remote[16];
+	uint16_t local_port;  /* network order */
+	uint16_t remote_port;
+};
+int nd_tcp_sockets(struct nd_tcp_socket *sockets, int most);
+
 /* What tells the calling thread's network namespace from all others since the host was booted. */
 int nd_namespace_cookie(uint64_t *cookie);
 
