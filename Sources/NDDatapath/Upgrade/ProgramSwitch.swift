@@ -56,7 +56,15 @@ enum SupersededPrograms {
 
     /// Everything that hangs anywhere: on devices, behind the routing, at the sockets.
     static func takeOff(_ instance: Instance, among links: [NetworkInterface]) throws(NDError) {
-        for link in instance.pins("link_") { unlink(instance.mapPin(link)) }
+        for pin in instance.pins("link_") {
+            // A link whose last pin goes hangs on for a moment; what is merged afterwards must be the last word.
+            let link = bpf_obj_get(instance.mapPin(pin))
+            if link >= 0 {
+                _ = bpf_link_detach(link)
+                close(link)
+            }
+            unlink(instance.mapPin(pin))
+        }
         try detachFilters(try ids(instance), among: links)
     }
 }
