@@ -22,7 +22,7 @@ TEST_PACKAGES = procps tshark tcpdump prometheus ethtool nftables $(MODEL_PACKAG
 GUEST_PACKAGES = qemu-system-x86 busybox-static kmod xz-utils zstd ethtool nftables
 BENCH_PACKAGES = iperf3 nftables wireguard-go wireguard-tools
 
-.PHONY: headers help deps test-deps model-deps model guest-deps bench-deps bpf build demo test guest-test interop guests bench install clean
+.PHONY: headers help deps test-deps model-deps model guest-deps bench-deps bpf build demo test guest-test upgrade-test interop guests bench install clean
 
 help: ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -103,6 +103,11 @@ model: model-deps ## visit every state of the models, catch every broken variant
 guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1, 6.12 and newest kernel in QEMU (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --filter GuestTests
+
+# The version before is built once, from the history.
+upgrade-test: test-deps bpf ## upgrade a hundred protected connections from the version before (root)
+	$(SWIFT) build $(TEST_FLAGS) --build-tests
+	previous=$$(deploy/previous-build) && NDBPF_PREVIOUS=$$previous $(SWIFT_TEST) --filter UpgradeTests
 
 interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the guests (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests

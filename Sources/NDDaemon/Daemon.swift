@@ -145,8 +145,7 @@ public final class Daemon: Service, @unchecked Sendable {
     /// Takes over what another version loaded; a failure leaves that in force.
     private func upgrade() throws {
         var load = LoadOptions(interfaces: interfaces)
-        load.flows = options.flows
-        load.peers = options.peers
+        load.tables = options.tables.or(policy.tables.choice)
         load.forceClsact = options.forceClsact
         let record = try Upgrade.run(options.instance, options: load) { try PolicyCommit.apply(policy, to: $0) }
         guard let before = record.tookOver else { return }

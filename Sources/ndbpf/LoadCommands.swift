@@ -80,8 +80,7 @@ struct Load: ParsableCommand {
         let lock = try DaemonLock.take(instance)
         defer { close(lock) }
         var load = LoadOptions(interfaces: datapath.interfaces.isEmpty ? policy.interfaces : datapath.interfaces)
-        load.flows = datapath.flows
-        load.peers = datapath.peers
+        load.tables = datapath.tables.or(policy.tables.choice)
         load.forceClsact = datapath.clsact
         var record = try Upgrade.run(instance, options: load) { try PolicyCommit.apply(policy, to: $0) }
         record.policyFile = datapath.policy

@@ -240,8 +240,7 @@ final class StateBefore: @unchecked Sendable {
 
     static var options: LoadOptions {
         var options = LoadOptions(interfaces: ["eth0"])
-        options.flows = 1024
-        options.peers = 64
+        options.tables = TableSizeChoice(flows: 1024, peers: 64)
         return options
     }
 

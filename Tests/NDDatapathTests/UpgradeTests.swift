@@ -43,7 +43,7 @@ struct UpgradeTests {
         #expect(record.tookOver == TakenOver(abi: 6, securedFlows: 100, clearFlows: 20, peers: 6))
         try expectWhole(before)
         let datapath = try Datapath(instance)
-        #expect(datapath.secured.room == StateBefore.flowRoom && datapath.peers.room == StateBefore.peerRoom)
+        #expect(datapath.secured.capacity == Int(StateBefore.flowRoom) && datapath.peers.capacity == Int(StateBefore.peerRoom))
         let flow = try #require(datapath.secured.lookup(nd_flow_key(before.securedKeys[4])))
         #expect(flow.secured_at != 0 && flow.protected_rx_at != 0 && flow.first_seen < flow.last_seen)
         #expect(flow.packets == (4, 5, 6, 7) && flow.bytes.0 == 104)

@@ -35,7 +35,7 @@ struct UpgradeTests {
             let daemon = try #require(stage.lab.daemon(of: host))
             if host.name == "alpha" { daemon.kill() } else { daemon.stop() }
             usleep(300_000)
-            let load = ["load", "--policy", stage.lab.policyFile(host)] + arguments
+            let load = ["load", "--policy", stage.lab.policyFile(host)] + Lab.smallTables + arguments
             switch way {
             case .load:
                 let output = try stage.ndbpf(host, load)

@@ -25,8 +25,9 @@ struct CarriedState {
     /// The devices and the engine's kind.
     var state = nd_state()
     /// Entries that the tables have room for.
-    var flowRoom: UInt32 = 0
-    var peerRoom: UInt32 = 0
+    var flowRoom = 0
+    var securedRoom = 0
+    var peerRoom = 0
 
     var sum: TakenOver {
         TakenOver(abi: abi, securedFlows: secured.count, clearFlows: clear.count, peers: peers.count)
@@ -95,8 +96,9 @@ enum StateOfThisABI {
             throw NDError("map.read", "can't read map nd_state: \(String(cString: strerror(errno)))")
         }
         carried.state = state
-        carried.flowRoom = max(datapath.flows.room, datapath.secured.room)
-        carried.peerRoom = datapath.peers.room
+        carried.flowRoom = datapath.flows.capacity ?? 0
+        carried.securedRoom = datapath.secured.capacity ?? 0
+        carried.peerRoom = datapath.peers.capacity ?? 0
         return carried
     }
 }
@@ -116,7 +118,11 @@ extension nd_flow {
 }
 
 extension BPFMap {
-    var room: UInt32 { bpf_map_info(of: descriptor)?.max_entries ?? 0 }
+    func snapshot() throws -> [(key: Key, value: Value)] {
+        var all: [(key: Key, value: Value)] = []
+        try walk { all.append(($0, $1)) }
+        return all
+    }
 }
 
 extension Instance {

@@ -34,8 +34,9 @@ enum StateOfABI6 {
         carried.state.nd0 = dynamic.nd0
         carried.state.fragments = dynamic.fragments
         if dynamic.flags & ND6_STATE_KERNEL_ENGINE != 0 { carried.state.flags = ND_STATE_KERNEL_ENGINE }
-        carried.flowRoom = flows.room
-        carried.peerRoom = peers.room
+        carried.flowRoom = flows.capacity ?? 0
+        carried.securedRoom = carried.flowRoom
+        carried.peerRoom = peers.capacity ?? 0
         return carried
     }
 }

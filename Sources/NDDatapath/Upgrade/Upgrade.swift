@@ -102,8 +102,12 @@ public enum Upgrade {
         try pins.begin()
         try reached(.begun)
         var sizes = options
-        sizes.flows = max(options.flows, carried.flowRoom)
-        sizes.peers = max(options.peers, carried.peerRoom)
+        // What was there has room again.
+        let wanted = options.tables.resolved()
+        sizes.tables = TableSizeChoice(
+            flows: max(wanted.flows, UInt32(clamping: carried.flowRoom)),
+            secured: max(wanted.secured, UInt32(clamping: carried.securedRoom)),
+            peers: max(wanted.peers, UInt32(clamping: carried.peerRoom)))
         let protected = links.filter { roles.role(of: $0) == .protected }
         try Loader.pinPrograms(pins.next, sizes, ethernet: Set(protected.map(\.isEthernet)))
         try pins.next.pinNamespace()
