@@ -54,6 +54,13 @@ struct Doctor: ParsableCommand {
                 ]
             case .here: break
             }
+            if let due = try Upgrade.due(instance) {
+                return [
+                    Finding(
+                        check: check, verdict: "note", found: "\(due.text); it enforces as it is",
+                        advice: "stop the daemon, then ndbpf run, or ndbpf load, takes over its state (docs/upgrade.md)")
+                ]
+            }
             guard let record = LoadRecord.read(instance) else {
                 return [Finding(check: check, verdict: "bad", found: "\(instance.recordFile) can't be read", advice: "ndbpf unload, then load again")]
             }

@@ -144,20 +144,21 @@ final class StateBefore: @unchecked Sendable {
             let program = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "before", "GPL", &code, 2, nil)
             guard program >= 0, bpf_obj_pin(program, instance.mapPin("prog_nd_\(direction)")) == 0 else { throw NDError("test.program", "\(errno)") }
             defer { Glibc.close(program) }
-            let made = try Self.inside(namespace) { [instance] in
-                if clsact {
+            let made: Bool? = try Self.inside(namespace) { [instance] in
+                let link = clsact ? -EINVAL : nd_tcx_attach(program, index, ingress)
+                // No TCX before 6.6.
+                if link == -EINVAL {
                     var qdisc = false
                     let error = nd_clsact_attach(program, index, ingress, 0x6e64, 0x6e64, &qdisc)
                     guard error == 0 else { throw NDError("test.attach", "\(error)") }
                     return qdisc
                 }
-                let link = nd_tcx_attach(program, index, ingress)
                 guard link >= 0, bpf_obj_pin(link, "\(instance.pinDirectory)/link_eth0_\(direction)") == 0 else { throw NDError("test.attach", "\(link)") }
                 Glibc.close(link)
-                return false
+                return nil
             }
             parts.append(
-                "{ \"interface\": \"eth0\", \"ifindex\": \(index), \"direction\": \"\(direction)\", \"kind\": \"\(clsact ? "clsact" : "tcx")\", \"madeQdisc\": \(made) }")
+                "{ \"interface\": \"eth0\", \"ifindex\": \(index), \"direction\": \"\(direction)\", \"kind\": \"\(made == nil ? "tcx" : "clsact")\", \"madeQdisc\": \(made ?? false) }")
         }
         record += parts.joined(separator: ", ") + "] }"
         try instance.makeRunDirectory()
@@ -296,7 +297,8 @@ final class StateBefore: @unchecked Sendable {
 
     static func flow(secured: Bool, seed: UInt64, _ now: UInt64) -> nd6_flow {
         var flow = nd6_flow()
-        flow.first_seen = now - 50_000_000_000 - seed
+        // In parts of the host's life, which may have begun a moment ago.
+        flow.first_seen = now / 8 + seed
         flow.last_seen = now - seed
         flow.packets = (seed, seed + 1, seed + 2, seed + 3)
         flow.bytes = (100 + seed, 101, 102, 103)
@@ -308,8 +310,8 @@ final class StateBefore: @unchecked Sendable {
         flow.flags = ND6_FLOW_TRIGGER
         if secured {
             flow.flags |= ND6_FLOW_SECURE | ND6_FLOW_RESET
-            flow.secured_at = now - 40_000_000_000
-            flow.protected_rx_at = seed & 1 == 0 ? now - 30_000_000_000 : 0
+            flow.secured_at = now / 4
+            flow.protected_rx_at = seed & 1 == 0 ? now / 2 : 0
         }
         return flow
     }

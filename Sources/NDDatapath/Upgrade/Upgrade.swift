@@ -23,6 +23,14 @@ public enum Upgrade {
         case build
         /// This build's own upgrade was ended half-way.
         case unfinished
+
+        public var text: String {
+            switch self {
+            case .version(let abi): "loaded by a version with ABI \(abi), this one has \(ND_ABI_VERSION)"
+            case .build: "loaded by another build"
+            case .unfinished: "an upgrade was ended half-way"
+            }
+        }
     }
 
     /// What is done by then; tests end an upgrade at each.
