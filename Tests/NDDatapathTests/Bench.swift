@@ -241,7 +241,8 @@ final class Bench {
     func age(_ key: FlowKey, by seconds: Double) throws {
         guard var flow = entry(key) else { return }
         let span = UInt64(seconds * 1e9)
-        flow.first_seen -= span
+        // No older than the machine, which may have been started a minute ago.
+        flow.first_seen -= min(span, flow.first_seen)
         flow.last_seen -= span
         if flow.secured_at > 0 { flow.secured_at -= span }
         if flow.protected_rx_at > 0 { flow.protected_rx_at -= span }
