@@ -8,7 +8,7 @@ public struct VerifierReport: Sendable, Codable {
     public var program: String
     /// Instructions that it processed, on all ways; nil: it did not come to say so.
     public var steps: Int?
-    /// 0: accepted; else the error.
+    /// 0: accepted, or without steps of a type that this kernel has not; else the error.
     public var error: Int32
     /// The last thing it said before it counted.
     public var remark: String?
@@ -16,6 +16,9 @@ public struct VerifierReport: Sendable, Codable {
     /// A verifier gives up at 1,000,000; what ndbpf's programs take at most, and where its tests fail.
     public static let goal = 150_000
     public static let most = 250_000
+
+    /// Not loaded, for the kernel has no programs of its type.
+    public var isAbsent: Bool { error == 0 && steps == nil }
 
     /// Every program of every object that the binary carries.
     public static func all() throws(NDError) -> [VerifierReport] {
@@ -27,7 +30,10 @@ public struct VerifierReport: Sendable, Codable {
     typealias Image = (UnsafeMutablePointer<Int>) -> UnsafeRawPointer?
 
     private static var objects: [(Image, String)] {
-        [(nd_object_tc, "nd_tc"), (nd_object_socket, "nd_socket"), (nd_object_ask, "nd_ask"), (nd_object_floor, "nd_floor")]
+        [
+            (nd_object_tc, "nd_tc"), (nd_object_guard, "nd_guard"), (nd_object_hook, "nd_hook"),
+            (nd_object_socket, "nd_socket"), (nd_object_ask, "nd_ask"), (nd_object_floor, "nd_floor"),
+        ]
     }
 
     /// `programs`: these alone.
@@ -38,7 +44,10 @@ public struct VerifierReport: Sendable, Codable {
         var next = bpf_object__next_program(object, nil)
         while let program = next {
             let this = String(cString: bpf_program__name(program))
-            if programs?.contains(this) ?? true { reports.append(try alone(image, name, this)) }
+            if programs?.contains(this) ?? true {
+                let isAbsent = name == "nd_hook" && !NetfilterHooks.areKnown(to: kernelRelease)
+                reports.append(isAbsent ? VerifierReport(absent: this) : try alone(image, name, this))
+            }
             next = bpf_object__next_program(object, program)
         }
         return reports
@@ -67,6 +76,7 @@ public struct VerifierReport: Sendable, Codable {
             let isWanted = String(cString: bpf_program__name(program)) == wanted
             bpf_program__set_autoload(program, isWanted)
             if isWanted {
+                if name == "nd_hook" { nd_netfilter_program(program) }
                 // Totals and, of a program that it refuses, the reason: not every step.
                 bpf_program__set_log_level(program, 4)
                 bpf_program__set_log_buf(program, log.baseAddress, log.count)
@@ -77,6 +87,12 @@ public struct VerifierReport: Sendable, Codable {
         _ = nd_bpf_log()
         let text = log.baseAddress.map { String(cString: $0) } ?? ""
         return VerifierReport(program: wanted, error: error, log: text)
+    }
+
+    init(absent program: String) {
+        self.program = program
+        error = 0
+        remark = "netfilter programs came with Linux 6.4"
     }
 
     init(program: String, error: Int32, log: String) {

@@ -78,7 +78,7 @@ struct Bench: ParsableCommand {
         for program in programs {
             table.add([
                 program.program, program.steps.map { "\($0)" } ?? "-", "<= \(VerifierReport.goal)",
-                program.error != 0 ? "REFUSED" : (program.steps ?? .max) <= VerifierReport.goal ? "reached" : "MISSED",
+                program.isAbsent ? program.remark ?? "" : program.error != 0 ? "REFUSED" : (program.steps ?? .max) <= VerifierReport.goal ? "reached" : "MISSED",
             ])
         }
         print(table.text, terminator: "")

@@ -32,13 +32,15 @@ struct VerifierTests {
     func steps() async throws {
         var columns = [Column(kernel: VerifierReport.kernelRelease, reports: try VerifierReport.all())]
         for kernel in Guest.Kernel.allCases { columns.append(try await #require(Self.runs[kernel]).value) }
-        print((["verifier steps"] + columns.map(\.kernel)).joined(separator: " | "))
+        print((["verifier steps"] + columns.map(\.kernel) + ["goal"]).joined(separator: " | "))
         for (row, program) in columns[0].reports.map(\.program).enumerated() {
             let reports = columns.map { $0.reports.indices.contains(row) ? $0.reports[row] : nil }
-            print(([program] + reports.map { $0?.steps.map { "\($0)" } ?? "-" }).joined(separator: " | "))
+            print(([program] + reports.map { $0?.steps.map { "\($0)" } ?? "-" } + ["<= \(VerifierReport.goal)"]).joined(separator: " | "))
             for (column, report) in zip(columns, reports) {
                 let report = try #require(report, "\(column.kernel) said nothing of \(program)")
                 #expect(report.program == program)
+                // 6.1 has no netfilter programs, and its interfaces no guard but those on devices.
+                if report.isAbsent, column.kernel.hasPrefix("6.1."), program.hasPrefix("nd_hook_") { continue }
                 #expect(report.error == 0, "\(column.kernel) refuses \(program): \(report.remark ?? "")")
                 let steps = try #require(report.steps)
                 #expect(steps <= VerifierReport.most, "\(column.kernel): \(program)")

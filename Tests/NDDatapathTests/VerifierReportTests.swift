@@ -39,7 +39,23 @@ struct VerifierReportTests {
     @Test("This kernel counts every program that the binary carries")
     func counted() throws {
         let reports = try VerifierReport.all()
-        #expect(Set(reports.map(\.program)).isSuperset(of: Datapath.programNames + ["nd_socket", "nd_ask_filters", "nd_floor"]))
-        for report in reports { #expect(report.error == 0 && (report.steps ?? .max) <= VerifierReport.most, "\(report.program)") }
+        #expect(
+            Set(reports.map(\.program)).isSuperset(
+                of: Datapath.programNames + Self.guards + ["nd_hook_in", "nd_hook_out", "nd_socket", "nd_ask_filters", "nd_floor"]))
+        for report in reports where !report.isAbsent {
+            #expect(report.error == 0 && (report.steps ?? .max) <= VerifierReport.most, "\(report.program)")
+        }
+        let isOld = !NetfilterHooks.areKnown(to: VerifierReport.kernelRelease)
+        #expect(reports.filter(\.isAbsent).map(\.program) == (isOld ? ["nd_hook_out", "nd_hook_in"] : []))
     }
+
+    private static let guards = ["egress", "ingress"].flatMap { ["nd_guard_\($0)", "nd_guard_\($0)_l3"] }
+
+    @Test(
+        "Only a kernel older than 6.4 has no netfilter programs",
+        arguments: [
+            ("6.1.0-40-amd64", false), ("5.15.0", false), ("6.3.13", false), ("6.4.0", true), ("6.12.43+deb12-amd64", true),
+            ("7.3.4+deb13-amd64", true), ("7.0-rc1", true),
+        ])
+    func known(release: String, has: Bool) { #expect(NetfilterHooks.areKnown(to: release) == has) }
 }

@@ -61,6 +61,12 @@ enum NetfilterHooks {
         for (id, _) in known.entries() where !own.contains(id) { known.delete(id) }
     }
 
+    /// By its release, so that a newer kernel which takes none is not one that has none.
+    static func areKnown(to release: String) -> Bool {
+        let numbers = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+        return numbers.count == 2 && (numbers[0] > 6 || (numbers[0] == 6 && numbers[1] >= 4))
+    }
+
     /// nil, or why not: loaded, attached to nothing.
     static func probe() -> String? {
         guard let (object, why) = try? opened(nil) else { return "the BPF object can't be opened" }
