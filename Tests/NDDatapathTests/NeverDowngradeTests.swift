@@ -37,8 +37,10 @@ struct BPFNeverDowngradeTests {
                     let before = bench.flow(talk.key)
                     let hook = random.pick([Hook.egress, .egressL3, .ingress, .ingressL3] + (bench.peer(family)?.state == .secured ? [.decrypted, .decrypted] : []))
                     let outcome = try bench.run(hook, talk.tcp(flags, out: hook.isOutbound))
-                    // A clear one that is dropped opens nothing.
-                    if flags == .syn, hook.isOutbound || outcome.passed != nil, before == nil || reset || (finOut && finIn) {
+                    // A clear one that is dropped opens nothing, nor one that the grace of an upgrade lets in: the entry
+                    // is none of its business.
+                    let opens = hook.isOutbound || (outcome.passed != nil && outcome.passed != .inGrace)
+                    if flags == .syn, opens, before == nil || reset || (finOut && finIn) {
                         secured = false
                         (finOut, finIn, reset) = (false, false, false)
                     }
