@@ -336,7 +336,7 @@ __noinline int nd_take_answer(struct __sk_buff *skb)
 
 /* Asks program after program until the layer has decided. Unrolled: a counter kept across calls costs 6.1's
  * verifier what docs/classification.md tells of numbers that matter. */
-static __noinline long nd_consult(struct __sk_buff *skb)
+__noinline long nd_consult(struct __sk_buff *skb)
 {
 	struct nd_consultation *q = nd_consultation_get();
 

@@ -13,7 +13,7 @@
 
 static __always_inline bool nd_has_filters(const struct nd_policy *policy, const struct nd_packet *p, __u32 layer)
 {
-	__u32 number = layer * 2 + (p->family == 6);
+	__u32 number = nd_table_number(p, layer);
 
 	return number < ND_LAYER_COUNT * 2 && policy->tables[number].filters;
 }

@@ -32,7 +32,7 @@ static __always_inline void nd_set_filter_flags(struct __sk_buff *skb, struct nd
 static __noinline void nd_set_machine(struct nd_packet *p, const struct nd_policy *policy, __u32 layer)
 {
 	struct nd_peer_key key = { .local = p->key.local, .remote = p->key.remote };
-	__u32 number = layer * 2 + (p->family == 6);
+	__u32 number = nd_table_number(p, layer);
 	struct nd_protection *known;
 
 	if (number >= ND_LAYER_COUNT * 2 || !(policy->tables[number].tested >> ND_FIELD_REMOTE_MACHINE & 1))

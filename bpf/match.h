@@ -142,6 +142,43 @@ static __always_inline bool nd_apply_filter(struct nd_bank *first, struct nd_cla
 	return (outcome & ND_OUTCOME_END) || c->from >= c->filters;
 }
 
+/* The references of all rows to a block, and its words that every row has something in. Global, as all that loops
+ * over fields: a verifier walks it once, not once for each way that leads there. */
+__noinline __u32 nd_open_block(struct nd_bank *first, struct nd_classification *c, __u32 block)
+{
+	__u32 words = (1 << ND_BLOCK_WORDS) - 1;
+
+	if (!first || !c)
+		return 0;
+	for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+		__u32 reference;
+
+		if (i >= c->fields)
+			break;
+		reference = nd_word(first, c->slot, c->rows[i] + offsetof(struct nd_row, blocks) + block * 4, &c->broken);
+		c->references[i] = reference;
+		words &= reference;
+	}
+	c->block = block;
+	c->words = words;
+	return words;
+}
+
+/* Of a word of the open block: the filters in all rows. */
+__noinline __u64 nd_joined_word(struct nd_bank *first, struct nd_classification *c, __u32 word)
+{
+	__u64 matches = ~0ull;
+
+	if (!first || !c)
+		return 0;
+	for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+		if (i >= c->fields)
+			break;
+		matches &= nd_word(first, c->slot, (c->references[i] >> ND_REFERENCE_SHIFT) * 64 + word * 8, &c->broken);
+	}
+	return matches;
+}
+
 /* Looks at the next word of 64 filters that may have a match in all rows, and asks its first one; 1: there is
  * nothing left to ask. */
 __noinline int nd_next_match(struct nd_bank *first, struct nd_classification *c)
@@ -164,22 +201,7 @@ __noinline int nd_next_match(struct nd_bank *first, struct nd_classification *c)
 		if (at != block)
 			from = at * ND_BLOCK_FILTERS;
 		block = at;
-		words = c->words;
-		if (block != c->block) {
-			words = (1 << ND_BLOCK_WORDS) - 1;
-			for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-				__u32 reference;
-
-				if (i >= c->fields)
-					break;
-				reference = nd_word(first, c->slot, c->rows[i] + offsetof(struct nd_row, blocks) + block * 4,
-						    &c->broken);
-				c->references[i] = reference;
-				words &= reference;
-			}
-			c->block = block;
-			c->words = words;
-		}
+		words = block == c->block ? c->words : nd_open_block(first, c, block);
 		words &= ~0u << (from / 64 % ND_BLOCK_WORDS);
 		if (!words) {
 			c->from = (block + 1) * ND_BLOCK_FILTERS;
@@ -188,14 +210,7 @@ __noinline int nd_next_match(struct nd_bank *first, struct nd_classification *c)
 		at = nd_lowest_bit(words);
 		if (at != from / 64 % ND_BLOCK_WORDS)
 			from = block * ND_BLOCK_FILTERS + at * 64;
-		matches = ~0ull;
-		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
-			if (i >= c->fields)
-				break;
-			matches &= nd_word(first, c->slot, (c->references[i] >> ND_REFERENCE_SHIFT) * 64 + at * 8,
-					   &c->broken);
-		}
-		c->matches = matches;
+		c->matches = nd_joined_word(first, c, at);
 		c->word = from / 64;
 	}
 	matches = c->matches & ~0ull << (from & 63);
@@ -305,6 +320,16 @@ __noinline __u64 nd_row_of(struct nd_bank *first, struct nd_classification *c, c
 	return nd_word(first, c->slot, at, &c->broken);
 }
 
+/* The place of a layer's table in the policy. Without a branch, of which a verifier would follow both ways; and
+ * added, for of a 32-bit OR 6.1 does not know that the upper half is zero. */
+static __always_inline __u32 nd_table_number(const struct nd_packet *p, __u32 layer)
+{
+	__u32 number = layer * 2;
+
+	asm volatile("" : "+r"(number));
+	return number + (p->family >> 1 & 1);
+}
+
 /* The rows of the packet's values; false: the layer has no filters. */
 __noinline int nd_rows(struct nd_bank *first, struct nd_classification *c, struct nd_packet *p, __u32 layer)
 {
@@ -314,7 +339,7 @@ __noinline int nd_rows(struct nd_bank *first, struct nd_classification *c, struc
 
 	if (!first || !c || !p)
 		return 0;
-	number = layer * 2 + (p->family == 6);
+	number = nd_table_number(p, layer);
 	if (number >= ND_LAYER_COUNT * 2)
 		return 0;
 	table = &first->policy.tables[number];
@@ -325,6 +350,8 @@ __noinline int nd_rows(struct nd_bank *first, struct nd_classification *c, struc
 	c->fields = table->fields_tested;
 	if (table->filters <= ND_SMALL_TABLE) {
 		for (__u32 i = 0; i < ND_FIELD_COUNT; i++) {
+			/* Not unrolled: Linux 7.3 looks at all that is called once for each place that calls it. */
+			asm volatile("" : "+r"(i));
 			if (i >= c->fields)
 				break;
 			joined &= nd_row_of(first, c, &table->fields[i], p);

@@ -68,9 +68,11 @@ struct bpf_nf_ctx {
 
 extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *to) __ksym;
 
-/* Whether a program of ndbpf is the first that sees the device's packets. */
+/* Whether a program of ndbpf is the first that sees the device's packets. Most devices have one there, which is the
+ * only thing that is looked up. */
 static __always_inline bool nd_stands_first(const struct net_device *device, bool outbound)
 {
+	bool has_tcx = bpf_core_field_exists(device->tcx_egress);
 	__u32 index = device->ifindex, id;
 	struct nd_interface *interface;
 	struct bpf_mprog_entry *entry;
@@ -78,18 +80,19 @@ static __always_inline bool nd_stands_first(const struct net_device *device, boo
 
 	if (device->flags & IFF_LOOPBACK)
 		return true;
+	if (has_tcx) {
+		entry = outbound ? device->tcx_egress : device->tcx_ingress;
+		if (!entry)
+			return false;
+		first = entry->fp_items[0].prog;
+		if (first) {
+			id = first->aux->id;
+			return bpf_map_lookup_elem(&nd_programs, &id);
+		}
+	}
 	interface = bpf_map_lookup_elem(&nd_interfaces, &index);
-	if (!bpf_core_field_exists(device->tcx_egress))
-		return interface;
-	entry = outbound ? device->tcx_egress : device->tcx_ingress;
-	if (!entry)
-		return false;
-	first = entry->fp_items[0].prog;
 	/* The entry is there, without programs, where clsact is: what filters do is not seen from here. */
-	if (!first)
-		return interface && (interface->flags & ND_INTERFACE_CLSACT);
-	id = first->aux->id;
-	return bpf_map_lookup_elem(&nd_programs, &id);
+	return interface && (!has_tcx || (interface->flags & ND_INTERFACE_CLSACT));
 }
 
 /* ---- the packet ---- */

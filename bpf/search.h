@@ -19,7 +19,7 @@ static __always_inline __u64 nd_in_bank(__u64 address)
 }
 
 /* A bank by its number; NULL: the policy has none such. */
-static __noinline void *nd_bank_by_number(__u32 slot, __u32 bank)
+static __always_inline void *nd_bank_by_number(__u32 slot, __u32 bank)
 {
 	void *banks = bpf_map_lookup_elem(&nd_policies, &slot);
 
@@ -117,10 +117,16 @@ static __always_inline __u64 nd_reached128(void *bank, __u64 starts, __u64 index
 	return (nd_below64(high, start[0]) | ((~differ >> 63) & nd_below64(low, start[1]))) - 1;
 }
 
-static __always_inline __u32 nd_search128(void *bank, __u64 starts, __u32 depth, __u64 high, __u64 low)
+/* Global: a verifier walks its steps once, not once for each way that leads there. Those of 32 bits are a third as
+ * many, and a call more for each field would cost IPv4 what it saves. */
+__noinline __u32 nd_search128(struct nd_bank *bank, __u64 starts, __u32 depth, __u64 high, __u64 low)
 {
 	__u64 odd = depth & 1, step = 1ull << (depth & 31), half = (step >> 1) * odd;
-	__u64 place = half & nd_reached128(bank, starts, half - 1, high, low);
+	__u64 place;
+
+	if (!bank)
+		return 0;
+	place = half & nd_reached128(bank, starts, half - 1, high, low);
 
 	step >>= odd;
 	for (int i = 0; i < ND_SEARCH_DEPTH / 2; i++) {

@@ -6,6 +6,7 @@ import Testing
 /// A TCP connection and UDP datagrams from alpha to beta that are protected, and what of them beta's wire shows in clear.
 final class LatchedPair: @unchecked Sendable {
     let stage: Stage
+    let family: Lab.Family
     let tcp: Traffic.Connection
     let udp: Int32
     private let capture: PacketCapture
@@ -13,6 +14,7 @@ final class LatchedPair: @unchecked Sendable {
 
     init(_ stage: Stage, _ family: Lab.Family) throws {
         self.stage = stage
+        self.family = family
         let (lab, alpha) = (stage.lab, stage.alpha)
         let source = alpha.address(family)
         let target = Endpoint(stage.beta.address(family), Servers.echoPort)
