@@ -60,15 +60,17 @@ final class LoadedProgram {
             policy, to: BPFMap(descriptor: try map("nd_policies"), name: "nd_policies"), typesOf: try map("nd_state"))
     }
 
-    /// Nanoseconds that a clear packet takes, which the program must let pass.
-    static func run(_ program: Int32, _ name: String, _ frame: [UInt8], repeats: UInt32) throws -> Double {
+    /// Nanoseconds that a packet takes; the program must answer with `expected`, by default it passes.
+    static func run(
+        _ program: Int32, _ name: String, _ frame: [UInt8], repeats: UInt32, verdict expected: Int32 = -1
+    ) throws -> Double {
         var verdict: UInt32 = 0
         var nanoseconds: UInt32 = 0
         let error = nd_bpf_test_run(
             program, frame, UInt32(frame.count), nil, nil, 0, 0, repeats, &verdict, &nanoseconds)
         guard error == 0 else { throw NDError("bench.run", "BPF_PROG_TEST_RUN: \(String(cString: strerror(-error)))") }
-        guard Int32(bitPattern: verdict) == -1 else {
-            throw NDError("bench.verdict", "\(name) answered \(Int32(bitPattern: verdict)) for a clear packet")
+        guard Int32(bitPattern: verdict) == expected else {
+            throw NDError("bench.verdict", "\(name): answered \(Int32(bitPattern: verdict)), not \(expected)")
         }
         return Double(nanoseconds)
     }

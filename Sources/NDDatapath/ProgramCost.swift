@@ -1,59 +1,185 @@
 import CLibbpf
 import CNDABI
 import CNDObjects
-import Foundation
+import Glibc
 import NDABI
 import NDCore
 
-/// What one packet costs, by BPF_PROG_TEST_RUN on programs of its own, attached to nothing.
+/// What a packet costs: nanoseconds of one run, one figure per round.
 public struct ProgramCost: Sendable {
-    public var name: String
-    /// Nanoseconds a packet, one per run.
-    public var runs: [Double]
-    public var median: Double { runs.sorted()[runs.count / 2] }
+    public enum Standard: Sendable, Equatable {
+        /// The programs that others are measured against.
+        case none
+        /// A packet of an established flow costs a bare parse and look-up at least.
+        case establishedFlow
+        /// An entry is made, filters are asked.
+        case firstPacket
 
-    /// An established clear TCP flow, IPv4, 1 KB: tc egress, tc ingress, beside a bare parse and
-    /// LRU look-up and an empty program. Runs are interleaved, so that all see the same machine.
-    public static func measure(policy: PolicyImage, repeats: UInt32 = 200_000, runs: Int = 9) throws -> [ProgramCost] {
-        let tc = try LoadedProgram(nd_object_tc, "nd_tc")
-        let reference = try LoadedProgram(nd_object_floor, "nd_floor")
-        guard let local = IPAddress("10.66.0.1"), let remote = IPAddress("10.66.0.2") else {
-            throw NDError("bench.address", "bad address")
+        /// Times the bare parse and look-up, both over the empty program.
+        public var limit: Double? {
+            switch self {
+            case .none: nil
+            case .establishedFlow: 2
+            case .firstPacket: 12
+            }
         }
-        try tc.commit(policy)
-        let key = FlowKey(local: Endpoint(local, 40_000), remote: Endpoint(remote, 443), proto: IPProtocol.tcp)
-        try tc.prepare(local: local, peer: key.peer)
-        var flow = nd_flow()
-        flow.first_seen = Instant.now().nanoseconds
-        flow.last_seen = flow.first_seen
-        for map in [try tc.map("nd_flows"), try reference.map("nd_floor_flows")] {
-            try BPFMap<nd_flow_key, nd_flow>(descriptor: map, name: "flows").update(nd_flow_key(key), flow)
-        }
-        let out = frame(from: local, 40_000, to: remote, 443)
-        let inbound = frame(from: remote, 443, to: local, 40_000)
-        let programs: [(String, Int32, [UInt8])] = [
-            ("empty program", try reference.program("nd_empty"), out),
-            ("bare parse and LRU look-up", try reference.program("nd_floor"), out),
-            ("tc egress, established clear flow", try tc.program("nd_egress"), out),
-            ("tc ingress, established clear flow", try tc.program("nd_ingress"), inbound),
-        ]
-        var costs = programs.map { ProgramCost(name: $0.0, runs: []) }
-        for _ in 0..<runs {
-            for (index, program) in programs.enumerated() {
-                costs[index].runs.append(try LoadedProgram.run(program.1, program.0, program.2, repeats: repeats))
+    }
+
+    public var name: String
+    public var standard: Standard
+    /// Of a first packet over an empty program that is reached in the same way; of all others the whole run.
+    public var rounds: [Double] = []
+    /// Times the bare parse and look-up of the same round and family, both over the empty program.
+    public var ratios: [Double] = []
+
+    /// `discovery` negotiates outbound, `boundary` admits clear inbound. Rounds are interleaved, so that all see the
+    /// same machine.
+    public static func measure(discovery: PolicyImage, boundary: PolicyImage, rounds: Int) throws -> [ProgramCost] {
+        let hosts = try MeasuredHost.Family.allCases.map { try MeasuredHost($0) }
+        var costs: [ProgramCost] = []
+        for round in 0..<max(rounds, 1) {
+            var row = 0
+            func add(_ name: String, _ standard: Standard, _ nanoseconds: Double, _ ratio: Double?) {
+                if round == 0 { costs.append(ProgramCost(name: name, standard: standard)) }
+                costs[row].rounds.append(nanoseconds)
+                if let ratio { costs[row].ratios.append(ratio) }
+                row += 1
+            }
+            for host in hosts {
+                let family = "IPv\(host.family.rawValue)"
+                try host.commit(discovery)
+                let empty = try host.repeated(.empty)
+                let floor = max(try host.repeated(.floor) - empty, 1)
+                add("empty program, \(family)", .none, empty, nil)
+                add("bare parse and LRU look-up, \(family)", .none, floor + empty, 1)
+                for program in MeasuredHost.Program.established {
+                    let cost = try host.repeated(program)
+                    add("established \(program.rawValue), \(family)", .establishedFlow, cost, (cost - empty) / floor)
+                }
+                let out = try host.first(.clearOut)
+                add("first packet of a flow out, \(family)", .firstPacket, out, out / floor)
+                try host.commit(boundary)
+                let inbound = try host.first(.clearIn)
+                add("first packet of a flow in, \(family)", .firstPacket, inbound, inbound / floor)
             }
         }
         return costs
     }
+}
 
-    static func frame(from: IPAddress, _ sourcePort: UInt16, to: IPAddress, _ port: UInt16) -> [UInt8] {
+/// Programs of its own, attached to nothing, that BPF_PROG_TEST_RUN runs on TCP packets between a local address and a
+/// peer of which nothing is to be asked. A secured peer beside it, with flows of either kind.
+public final class MeasuredHost {
+    public enum Family: Int, CaseIterable, Sendable { case v4 = 4, v6 = 6 }
+
+    enum Program: String {
+        case empty, floor
+        case clearOut = "clear flow out"
+        case clearIn = "clear flow in"
+        case securedOut = "secured flow out"
+
+        static let established: [Program] = [.clearOut, .clearIn, .securedOut]
+    }
+
+    private static let segment: UInt8 = 0x10, opening: UInt8 = 0x02
+
+    let family: Family
+    private let tc: LoadedProgram
+    private let reference: LoadedProgram
+    private let local: IPAddress
+    private let plain: IPAddress
+    private let secured: IPAddress
+    /// Never one twice.
+    private var flows: UInt32 = 0
+
+    public init(_ family: Family) throws {
+        tc = try LoadedProgram(nd_object_tc, "nd_tc", entries: ["nd_flows": 1 << 18])
+        reference = try LoadedProgram(nd_object_floor, "nd_floor")
+        self.family = family
+        guard let local = IPAddress(family == .v4 ? "10.66.0.1" : "fd66::1"),
+            let plain = IPAddress(family == .v4 ? "10.66.0.2" : "fd66::2"),
+            let secured = IPAddress(family == .v4 ? "10.66.0.3" : "fd66::3")
+        else { throw NDError("bench.address", "bad address") }
+        (self.local, self.plain, self.secured) = (local, plain, secured)
+        try tc.prepare(local: local, peer: PeerKey(local: local, remote: plain))
+        var peer = nd_peer()
+        peer.state = ND_PEER_SECURED.rawValue
+        peer.secured_until = UInt64.max
+        try BPFMap<nd_peer_key, nd_peer>(descriptor: try tc.map("nd_peers"), name: "nd_peers")
+            .update(nd_peer_key(PeerKey(local: local, remote: secured)), peer)
+        // As the daemon sets nd0 up; the loopback stands for it, for a test run does not follow a redirect.
+        try BPFMap<UInt32, UInt32>(descriptor: try tc.map("nd_devices"), name: "nd_devices").update(0, 1)
+        let states = BPFMap<UInt32, nd_state>(descriptor: try tc.map("nd_state"), name: "nd_state")
+        guard var state = states.lookup(0) else { throw NDError("bench.state", "no state") }
+        state.nd0 = 1
+        state.flags = ND_STATE_DEVICES
+        try states.update(0, state)
+        for (map, peer, flags) in [
+            (try tc.map("nd_flows"), plain, 0), (try reference.map("nd_floor_flows"), plain, 0),
+            (try tc.map("nd_secured"), secured, ND_FLOW_SECURE),
+        ] {
+            var flow = nd_flow()
+            flow.first_seen = Instant.now().nanoseconds
+            flow.last_seen = flow.first_seen
+            flow.flags = flags
+            let key = FlowKey(local: Endpoint(local, 40_000), remote: Endpoint(peer, 443), proto: IPProtocol.tcp)
+            try BPFMap<nd_flow_key, nd_flow>(descriptor: map, name: "flows").update(nd_flow_key(key), flow)
+        }
+    }
+
+    public func commit(_ policy: PolicyImage) throws { try tc.commit(policy) }
+
+    /// One packet of an established flow, many times.
+    func repeated(_ program: Program, times: UInt32 = 200_000) throws -> Double {
+        try run(program, try descriptor(program), flags: Self.segment, times: times)
+    }
+
+    /// Packets of flows that nobody has seen, without what the empty program takes. nd_next_flow gives each repetition
+    /// its own ports and calls the program, the empty one too.
+    func first(_ program: Program, times: UInt32 = 2000) throws -> Double {
+        let costs = try [.empty, program].map { program in
+            let slot = BPFMap<UInt32, UInt32>(descriptor: try reference.map("nd_measured"), name: "nd_measured")
+            try slot.update(0, UInt32(bitPattern: try descriptor(program)))
+            return try run(program, try reference.program("nd_next_flow"), flags: Self.opening, times: times, first: flows)
+        }
+        flows += times
+        return costs[1] - costs[0]
+    }
+
+    public func firstOut() throws -> Double { try first(.clearOut) }
+    public func establishedOut() throws -> Double { try repeated(.clearOut) }
+
+    private func descriptor(_ program: Program) throws -> Int32 {
+        switch program {
+        case .empty: try reference.program("nd_empty")
+        case .floor: try reference.program("nd_floor")
+        case .clearOut, .securedOut: try tc.program("nd_egress")
+        case .clearIn: try tc.program("nd_ingress")
+        }
+    }
+
+    private func run(_ program: Program, _ descriptor: Int32, flags: UInt8, times: UInt32, first: UInt32? = nil) throws -> Double {
+        // In the order of the packet's bytes, which nd_next_flow counts up as one number.
+        var ports = first.map { [UInt8($0 & 255), UInt8($0 >> 8 & 255), UInt8($0 >> 16 & 255), UInt8($0 >> 24)] }
+            ?? Self.bytes(40_000) + Self.bytes(443)
+        if first == nil, program == .clearIn { ports = Array(ports[2...] + ports[..<2]) }
+        let peer = program == .securedOut ? secured : plain
+        let (from, to) = program == .clearIn ? (peer, local) : (local, peer)
+        return try LoadedProgram.run(
+            descriptor, program.rawValue, Self.frame(from, to, ports, flags), repeats: times,
+            verdict: program == .securedOut ? 7 /* TC_ACT_REDIRECT */ : -1)
+    }
+
+    private static func bytes(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(value & 255)] }
+
+    /// 1,000 bytes in TCP.
+    private static func frame(_ from: IPAddress, _ to: IPAddress, _ ports: [UInt8], _ flags: UInt8) -> [UInt8] {
+        let tcp: [UInt8] = ports + [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]
         let payload = [UInt8](repeating: 0x61, count: 1000)
-        let length = 40 + payload.count
-        let ip: [UInt8] = [0x45, 0, UInt8(length >> 8), UInt8(length & 255), 0, 1, 0x40, 0, 64, 6, 0, 0] + from.bytes + to.bytes
-        let tcp: [UInt8] = [
-            UInt8(sourcePort >> 8), UInt8(sourcePort & 255), UInt8(port >> 8), UInt8(port & 255), 0, 0, 0, 1, 0, 0, 0, 1,
-            0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0,
-        ]
-        return [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0] + ip + tcp + payload
+        let length = UInt16(tcp.count + payload.count)
+        let head: [UInt8] = from.isIPv4
+            ? [8, 0, 0x45, 0] + bytes(length + 20) + [0, 1, 0x40, 0, 64, 6, 0, 0]
+            : [0x86, 0xdd, 0x60, 0, 0, 0] + bytes(length) + [6, 64]
+        return [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2] + head + from.bytes + to.bytes + tcp + payload
     }
 }

@@ -17,6 +17,8 @@ import NDCore
 ///                 a bridge
 ///           namespace "nat", 10.77.0.100
 ///
+/// Two hosts can also have one veth pair between them (`direct`).
+///
 /// Everything is named after this process and taken away at the end.
 public final class Lab: @unchecked Sendable {
     public struct Host: Sendable, Hashable {
@@ -64,7 +66,7 @@ public final class Lab: @unchecked Sendable {
     }
 
     /// `tag` keeps labs of one process apart; mtu is every interface's.
-    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500, nat: NAT? = nil) throws {
+    public init(tag: String, hosts names: [String] = usualHosts, mtu: Int = 1500, nat: NAT? = nil, direct: Bool = false) throws {
         guard geteuid() == 0 else {
             throw NDError(
                 "lab.permission", "network namespaces need root", hint: "run as root; nothing was changed")
@@ -85,7 +87,7 @@ public final class Lab: @unchecked Sendable {
         }
         hosts = made
         do {
-            try build(mtu: mtu)
+            try build(mtu: mtu, direct: direct)
         } catch {
             close()
             throw error
@@ -101,9 +103,20 @@ public final class Lab: @unchecked Sendable {
         return host
     }
 
-    private func build(mtu: Int) throws {
+    private func build(mtu: Int, direct: Bool) throws {
         try FileManager.default.createDirectory(
             atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        if direct {
+            guard hosts.count == 2, nat == nil else { throw NDError("lab.direct", "a veth pair is between two hosts") }
+            let (one, other) = (hosts[0].namespace, hosts[1].namespace)
+            namespaces = [one, other]
+            try batch([
+                "netns add \(one)", "netns add \(other)",
+                "link add eth0 mtu \(mtu) netns \(one) type veth peer name eth0 mtu \(mtu) netns \(other)",
+            ])
+            for host in hosts { try address(host) }
+            return
+        }
         let wire = "\(prefix)-wire"
         // One process for many commands: on an emulated machine each costs 30 to 100 ms.
         let router = nat == nil ? nil : "\(prefix)-nat"
@@ -127,14 +140,16 @@ public final class Lab: @unchecked Sendable {
             ["link set br0 mtu \(mtu) up"]
                 + hosts.indices.filter { !hidden.contains(hosts[$0].name) }.map { "link set p\($0) master br0 up" }
                 + (router == nil ? [] : ["link set nat master br0 up"]), in: wire)
-        for host in hosts {
-            try batch(
-                [
-                    "link set lo up", "link set eth0 up", "addr add \(host.ipv4)/24 brd + dev eth0",
-                    "addr add \(host.ipv6)/64 dev eth0 nodad",
-                ] + (hidden.contains(host.name) ? ["route add default via 192.168.77.254"] : []), in: host.namespace)
-        }
+        for host in hosts { try address(host, more: hidden.contains(host.name) ? ["route add default via 192.168.77.254"] : []) }
         if let router, let nat { try build(router, nat, mtu: mtu) }
+    }
+
+    private func address(_ host: Host, more: [String] = []) throws {
+        try batch(
+            [
+                "link set lo up", "link set eth0 up", "addr add \(host.ipv4)/24 brd + dev eth0",
+                "addr add \(host.ipv6)/64 dev eth0 nodad",
+            ] + more, in: host.namespace)
     }
 
     private func build(_ router: String, _ nat: NAT, mtu: Int) throws {

@@ -15,7 +15,7 @@ public enum Traffic {
         NDError("traffic.\(what)", "\(what): \(String(cString: strerror(errno)))")
     }
 
-    static func withAddress<R>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+    static func withAddress<R>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) throws -> R) rethrows -> R {
         var storage = sockaddr_storage()
         let bytes = endpoint.address.bytes
         let size: Int
@@ -34,8 +34,8 @@ public enum Traffic {
                 for (i, b) in bytes.enumerated() { raw[8 + i] = b }
             }
         }
-        return withUnsafePointer(to: &storage) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(size)) }
+        return try withUnsafePointer(to: &storage) {
+            try $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { try body($0, socklen_t(size)) }
         }
     }
 
@@ -222,13 +222,16 @@ public final class Servers: @unchecked Sendable {
 
     private var isRunning: Bool { lock.withLock { running } }
 
-    private static func listen(_ endpoint: Endpoint) throws -> Int32 {
+    static let backlog = 1024
+
+    static func listen(_ endpoint: Endpoint, blocks: Bool = true) throws -> Int32 {
         let fd = socket(
-            Traffic.family(endpoint.address), Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            Traffic.family(endpoint.address),
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | (blocks ? 0 : Int32(SOCK_NONBLOCK.rawValue)), 0)
         guard fd >= 0 else { throw Traffic.failure("socket") }
         var one: Int32 = 1
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, 4)
-        guard Traffic.withAddress(endpoint, { bind(fd, $0, $1) }) == 0, Glibc.listen(fd, 1024) == 0 else {
+        guard Traffic.withAddress(endpoint, { bind(fd, $0, $1) }) == 0, Glibc.listen(fd, Int32(backlog)) == 0 else {
             throw Traffic.failure("listen")
         }
         return fd

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import NDABI
 import NDCore
 import NDDatapath
 import NDLab
@@ -22,6 +23,12 @@ struct Bench: ParsableCommand {
 
     @Option(help: "Only this: install so many SA pairs into the kernel, 1 to 1000000.")
     var saPairs: Int?
+
+    @Flag(help: "Only this: nanoseconds that the BPF programs take for a packet.")
+    var programs = false
+
+    @Flag(help: "Only this: clear throughput and connect() through ndbpf, beside a plain wire in turns.")
+    var pairs = false
 
     @Flag(help: "Only this: what filters cost, 10 to 10,000 of them, beside nftables.")
     var filters = false
@@ -49,23 +56,36 @@ struct Bench: ParsableCommand {
             try report(try FilterBenchmark(runs: runs, progress: progress).measure())
             return
         }
-        progress("BPF programs")
-        let text = "version: 1\nscenario: negotiation-discovery\nauthentication: { pre-shared-keys: [ { remote: any, file: /none } ] }\n"
-        let policy = try Policy.parse(text, file: "bench").compiled().image(generation: 1)
-        let costs = try ProgramCost.measure(policy: policy)
-        guard costs.count == 4 else { throw NDError("bench.run", "a program was not measured") }
-        let floor = costs[1].median - costs[0].median
-        var figures = costs.prefix(2).map { Figure($0.name, "ns", $0.runs) }
-        for cost in costs.dropFirst(2) {
-            let own = cost.median - costs[0].median
-            figures.append(
-                Figure(
-                    cost.name, "ns", cost.runs,
-                    goal: "<= 2 x bare, both over empty: \((own / floor * 100).rounded() / 100)", reached: own <= 2 * floor))
+        if pairs {
+            try report(try PairBenchmark(pairs: runs, progress: progress).run())
+            return
         }
+        var figures = try programs(progress)
+        if programs {
+            try report(figures)
+            return
+        }
+        figures += try PairBenchmark(pairs: runs, progress: progress).run()
         figures += try FilterBenchmark(runs: runs, progress: progress).measure()
         figures += try Benchmark(seconds: seconds, runs: runs, progress: progress).run()
         try report(figures)
+    }
+
+    private func programs(_ progress: (String) -> Void) throws -> [Figure] {
+        progress("BPF programs")
+        func image(_ scenario: String) throws -> PolicyImage {
+            let keys = "authentication: { pre-shared-keys: [ { remote: any, file: /none } ] }"
+            return try Policy.parse("version: 1\nscenario: \(scenario)\n\(keys)\n", file: "bench").compiled().image(generation: 1)
+        }
+        return try ProgramCost.measure(
+            discovery: image("negotiation-discovery"), boundary: image("boundary"), rounds: max(runs, 15)
+        ).map { cost in
+            let floor = "bare, both over empty"
+            var figure = Figure(cost.name, "ns", cost.rounds)
+            guard let limit = cost.standard.limit else { return figure }
+            figure.hold(Figure("", "", cost.ratios).median, atMost: limit, floor)
+            return figure
+        }
     }
 
     private func report(_ programs: [VerifierReport]) throws {
@@ -91,13 +111,13 @@ struct Bench: ParsableCommand {
         }
         var table = TextTable([
             .init("WHAT"), .init("MEDIAN", .right), .init("LOWEST", .right), .init("HIGHEST", .right), .init("UNIT"),
-            .init("GOAL"), .init(""),
+            .init("RATIO", .right), .init("LIMIT"), .init(""),
         ])
         func number(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }
         for figure in figures {
             table.add([
                 figure.what, number(figure.median), number(figure.lowest), number(figure.highest), figure.unit,
-                figure.goal ?? "", figure.reached.map { $0 ? "reached" : "MISSED" } ?? "",
+                figure.ratio.map(number) ?? "", figure.limit ?? "", figure.met.map { $0 ? "met" : "missed" } ?? "",
             ])
         }
         print(table.text, terminator: "")

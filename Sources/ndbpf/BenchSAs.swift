@@ -51,11 +51,11 @@ enum SACapacity {
         return [
             Figure("SA pairs installed", "pairs/s", [Double(count) / seconds]),
             Figure("SA pairs removed", "pairs/s", [Double(count) / max(removed.since(dumped).seconds, 1e-9)]),
-            Figure("listing \(listed) SAs", "ms", [dumped.since(installed).milliseconds], goal: "all: \(count * 2)", reached: listed == count * 2),
+            Figure("listing \(listed) SAs", "ms", [dumped.since(installed).milliseconds], limit: "all: \(count * 2)", met: listed == count * 2),
             Figure("memory of the kernel for a pair", "KiB", [Double(before.available - after.available) / Double(count)]),
             Figure("resident memory of the process", "MiB", [Double(after.resident) / 1024]),
-            Figure("XFRM policies", "policies", [Double(policies)], goal: "2, however many pairs", reached: policies == 2),
-            Figure("SAs left after removal", "SAs", [Double(left)], goal: "0", reached: left == 0),
+            Figure("XFRM policies", "policies", [Double(policies)], limit: "2, however many pairs", met: policies == 2),
+            Figure("SAs left after removal", "SAs", [Double(left)], limit: "0", met: left == 0),
         ]
     }
 
