@@ -32,10 +32,16 @@ public struct ProgramCost: Sendable {
     /// Times the bare parse and look-up of the same round and family, both over the empty program.
     public var ratios: [Double] = []
 
+    /// Tables that the processor's caches hold, and those of a small host. With the larger ones each flow that nobody
+    /// has seen costs reads of cold memory besides.
+    static let tables: [UInt32] = [4096, 65_536]
+
     /// `discovery` negotiates outbound, `boundary` admits clear inbound. Rounds are interleaved, so that all see the
     /// same machine.
     public static func measure(discovery: PolicyImage, boundary: PolicyImage, rounds: Int) throws -> [ProgramCost] {
-        let hosts = try MeasuredHost.Family.allCases.map { try MeasuredHost($0) }
+        let hosts = try MeasuredHost.Family.allCases.map { family in
+            (family, established: try MeasuredHost(family, flows: 4096), firsts: try tables.map { try MeasuredHost(family, flows: $0) })
+        }
         var costs: [ProgramCost] = []
         for round in 0..<max(rounds, 1) {
             var row = 0
@@ -45,22 +51,26 @@ public struct ProgramCost: Sendable {
                 if let ratio { costs[row].ratios.append(ratio) }
                 row += 1
             }
-            for host in hosts {
-                let family = "IPv\(host.family.rawValue)"
-                try host.commit(discovery)
-                let empty = try host.repeated(.empty)
-                let floor = max(try host.repeated(.floor) - empty, 1)
-                add("empty program, \(family)", .none, empty, nil)
-                add("bare parse and LRU look-up, \(family)", .none, floor + empty, 1)
+            for (family, established, firsts) in hosts {
+                let name = "IPv\(family.rawValue)"
+                try established.commit(discovery)
+                let empty = try established.repeated(.empty)
+                let floor = max(try established.repeated(.floor) - empty, 1)
+                add("empty program, \(name)", .none, empty, nil)
+                add("bare parse and LRU look-up, \(name)", .none, floor + empty, 1)
                 for program in MeasuredHost.Program.established {
-                    let cost = try host.repeated(program)
-                    add("established \(program.rawValue), \(family)", .establishedFlow, cost, (cost - empty) / floor)
+                    let cost = try established.repeated(program)
+                    add("established \(program.rawValue), \(name)", .establishedFlow, cost, (cost - empty) / floor)
                 }
-                let out = try host.first(.clearOut)
-                add("first packet of a flow out, \(family)", .firstPacket, out, out / floor)
-                try host.commit(boundary)
-                let inbound = try host.first(.clearIn)
-                add("first packet of a flow in, \(family)", .firstPacket, inbound, inbound / floor)
+                for (index, host) in firsts.enumerated() {
+                    let room = "\(name), tables of \(tables[index])"
+                    try host.commit(discovery)
+                    let out = try host.first(.clearOut)
+                    add("first packet of a flow out, \(room)", .firstPacket, out, out / floor)
+                    try host.commit(boundary)
+                    let inbound = try host.first(.clearIn)
+                    add("first packet of a flow in, \(room)", .firstPacket, inbound, inbound / floor)
+                }
             }
         }
         return costs
@@ -90,10 +100,11 @@ public final class MeasuredHost {
     private let plain: IPAddress
     private let secured: IPAddress
     /// Never one twice.
-    private var flows: UInt32 = 0
+    private var made: UInt32 = 0
 
-    public init(_ family: Family) throws {
-        tc = try LoadedProgram(nd_object_tc, "nd_tc", entries: ["nd_flows": 1 << 18])
+    /// Tables have room for so many flows.
+    public init(_ family: Family, flows: UInt32) throws {
+        tc = try LoadedProgram(nd_object_tc, "nd_tc", entries: ["nd_flows": flows, "nd_secured": flows])
         reference = try LoadedProgram(nd_object_floor, "nd_floor")
         self.family = family
         guard let local = IPAddress(family == .v4 ? "10.66.0.1" : "fd66::1"),
@@ -136,13 +147,13 @@ public final class MeasuredHost {
 
     /// Packets of flows that nobody has seen, without what the empty program takes. nd_next_flow gives each repetition
     /// its own ports and calls the program, the empty one too.
-    func first(_ program: Program, times: UInt32 = 2000) throws -> Double {
+    func first(_ program: Program, times: UInt32 = 10_000) throws -> Double {
         let costs = try [.empty, program].map { program in
             let slot = BPFMap<UInt32, UInt32>(descriptor: try reference.map("nd_measured"), name: "nd_measured")
             try slot.update(0, UInt32(bitPattern: try descriptor(program)))
-            return try run(program, try reference.program("nd_next_flow"), flags: Self.opening, times: times, first: flows)
+            return try run(program, try reference.program("nd_next_flow"), flags: Self.opening, times: times, first: made)
         }
-        flows += times
+        made += times
         return costs[1] - costs[0]
     }
 

@@ -130,7 +130,7 @@ struct FilterBenchmark {
     /// The whole of TC egress: each packet the first of its flow, or all of one flow.
     private func packets() throws -> [Figure] {
         let images = try Self.sizes.map { try Self.policy($0).image(generation: 1) }
-        let host = try MeasuredHost(.v4)
+        let host = try MeasuredHost(.v4, flows: 4096)
         var firsts = [[Double]](repeating: [], count: images.count), established = firsts
         for _ in 0..<runs {
             for (index, image) in images.enumerated() {
