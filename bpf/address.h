@@ -28,6 +28,20 @@ static __always_inline __u32 nd_local_kind(const struct nd_addr *address)
 	return kind ? *kind : 0;
 }
 
+static __always_inline __u32 nd_type_by_form(const struct nd_addr *address, __u32 family)
+{
+	if (family == 4) {
+		if (address->words[3] == bpf_htonl(0xffffffff))
+			return ND_TYPE_BROADCAST;
+		if (!address->words[3])
+			return ND_TYPE_UNSPECIFIED;
+		return (address->bytes[12] & 0xf0) == 0xe0 ? ND_TYPE_MULTICAST : ND_TYPE_UNICAST;
+	}
+	if (!address->quads[0] && !address->quads[1])
+		return ND_TYPE_UNSPECIFIED;
+	return address->bytes[0] == 0xff ? ND_TYPE_MULTICAST : ND_TYPE_UNICAST;
+}
+
 /* enum nd_address_type. `host`: what the host's table says counts as unicast; of a remote address it
  * says only which are broadcast. Not static: see nd_ipv6_extensions. */
 __noinline __u32 nd_address_type(const struct nd_addr *address, __u32 family, __u32 host)
@@ -43,16 +57,7 @@ __noinline __u32 nd_address_type(const struct nd_addr *address, __u32 family, __
 		return ND_TYPE_UNICAST;
 	if (kind & ND_LOCAL_BROADCAST)
 		return ND_TYPE_BROADCAST;
-	if (family == 4) {
-		if (address->words[3] == bpf_htonl(0xffffffff))
-			return ND_TYPE_BROADCAST;
-		if (!address->words[3])
-			return ND_TYPE_UNSPECIFIED;
-		return (address->bytes[12] & 0xf0) == 0xe0 ? ND_TYPE_MULTICAST : ND_TYPE_UNICAST;
-	}
-	if (!address->quads[0] && !address->quads[1])
-		return ND_TYPE_UNSPECIFIED;
-	return address->bytes[0] == 0xff ? ND_TYPE_MULTICAST : ND_TYPE_UNICAST;
+	return nd_type_by_form(address, family);
 }
 
 #endif

@@ -52,11 +52,15 @@ static __always_inline struct nd_flow *nd_flow_find(const struct nd_packet *p, c
 	return flow && !nd_flow_is_over(p, policy, flow) ? flow : NULL;
 }
 
-/* The clear flow of the packet. One whose life is over, or that the packet opens anew, is removed. */
+/* The clear flow of the packet. One whose life is over, or that the packet opens anew, is removed. One that another
+ * CPU made since the packet found none is not looked for: nd_flow_insert meets it. */
 static __always_inline struct nd_flow *nd_clear_flow(const struct nd_packet *p, const struct nd_policy *policy)
 {
-	struct nd_flow *flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+	struct nd_flow *flow;
 
+	if (p->notes & ND_NOTE_NEW)
+		return NULL;
+	flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 	if (flow && (nd_flow_is_over(p, policy, flow) || nd_flow_restarts(p, flow))) {
 		bpf_map_delete_elem(&nd_flows, &p->key);
 		return NULL;
@@ -115,32 +119,6 @@ static __always_inline struct nd_flow *nd_fresh_flow(const struct nd_packet *p, 
 	fresh->flags = flags;
 	fresh->direction = p->outbound ? ND_FLOW_OUTBOUND : ND_FLOW_INBOUND;
 	return fresh;
-}
-
-/* Makes an entry for a clear flow. NOEXIST: two CPUs with the first packets of one flow must end up with one
- * entry. An LRU map can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
- * once more before the packet is given up. Not static: see nd_ipv6_extensions. */
-__noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32 context, __u32 flags)
-{
-	struct nd_stats *stats = nd_stats_get();
-	struct nd_flow_key key; /* 6.1 takes no argument's memory as a map's key */
-	struct nd_flow *fresh;
-	long failed = 0;
-
-	if (!p)
-		return -1;
-	key = p->key;
-	fresh = nd_fresh_flow(p, generation, context, flags);
-	if (!fresh)
-		return -1;
-	for (int i = 0; i < 3; i++) {
-		failed = bpf_map_update_elem(&nd_flows, &key, fresh, BPF_NOEXIST);
-		if (!failed && stats)
-			stats->flows_created++;
-		if (!failed || failed == -17 /* EEXIST */)
-			break;
-	}
-	return failed;
 }
 
 /* Makes the packet's flow a secured one, with what is known of it as a clear one. Only for a packet that this
@@ -228,6 +206,43 @@ static __always_inline void nd_flow_cache_in(struct nd_flow *flow, const struct 
 		flow->epoch_in = p->fragment || (p->notes & ND_NOTE_UNCACHED) ? p->epoch - 1 : p->epoch;
 }
 
+/* Makes an entry for a clear flow that counts the packet and has its verdict cached: the table is written once and
+ * not read again. NOEXIST: two CPUs with the first packets of one flow must
+ * end up with one entry; whose insert fails has to look for it. An LRU map can refuse an insert while another CPU holds its free list (measured, 1 of 100,000), so
+ * once more before the packet is given up. Not static: see nd_ipv6_extensions. */
+__noinline int nd_flow_insert(const struct nd_packet *p, __u32 generation, __u32 context, __u32 flags)
+{
+	struct nd_stats *stats = nd_stats_get();
+	struct nd_flow_key key; /* 6.1 takes no argument's memory as a map's key */
+	struct nd_flow *fresh;
+	long failed = 0;
+
+	if (!p)
+		return -1;
+	key = p->key;
+	fresh = nd_fresh_flow(p, generation, context, flags);
+	if (!fresh)
+		return -1;
+	nd_flow_flags(fresh, p);
+	if (p->outbound) {
+		fresh->packets[ND_TRAFFIC_OUT_CLEAR] = 1;
+		fresh->bytes[ND_TRAFFIC_OUT_CLEAR] = p->length;
+		nd_flow_cache(fresh, p);
+	} else {
+		fresh->packets[ND_TRAFFIC_IN_CLEAR] = 1;
+		fresh->bytes[ND_TRAFFIC_IN_CLEAR] = p->length;
+		nd_flow_cache_in(fresh, p);
+	}
+	for (int i = 0; i < 3; i++) {
+		failed = bpf_map_update_elem(&nd_flows, &key, fresh, BPF_NOEXIST);
+		if (!failed && stats)
+			stats->flows_created++;
+		if (!failed || failed == -17 /* EEXIST */)
+			break;
+	}
+	return failed;
+}
+
 static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_packet *p)
 {
 	__u64 seen = *(volatile __u64 *)&flow->last_seen;
@@ -311,6 +326,7 @@ static __noinline void nd_follow_quoted(struct __sk_buff *skb, struct nd_packet 
 		return;
 	p->key = quoted;
 	p->quoted = 1;
+	p->notes &= ~(ND_NOTE_NEW | ND_NOTE_STRANGER);
 }
 #endif
 

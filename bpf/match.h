@@ -257,7 +257,8 @@ static __always_inline bool nd_value(const struct nd_packet *p, __u32 field, __u
 		*value = nd_address_type(&p->key.local, p->family, ND_LOCAL_UNICAST);
 		return true;
 	case ND_FIELD_REMOTE_ADDRESS_TYPE:
-		*value = nd_address_type(&p->key.remote, p->family, 0);
+		*value = p->notes & ND_NOTE_STRANGER ? nd_type_by_form(&p->key.remote, p->family)
+						     : nd_address_type(&p->key.remote, p->family, 0);
 		return true;
 	case ND_FIELD_PROTOCOL:
 		*value = p->key.proto;

@@ -25,7 +25,7 @@ static __noinline int nd_out_drop(struct __sk_buff *skb, const struct nd_packet 
 	return nd_drop(skb, p, reason);
 }
 
-static __noinline int nd_out_pass(const struct nd_packet *p, __u32 kind)
+static __always_inline int nd_out_pass(const struct nd_packet *p, __u32 kind)
 {
 	if (p->fragment == ND_FRAGMENT_FIRST)
 		nd_fragment_remember(p, ND_FRAGMENT_PASS);
@@ -67,19 +67,21 @@ static __always_inline bool nd_answers_broadcast(const struct nd_packet *p, cons
 static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, struct nd_policy *policy,
 				   struct nd_flow *flow, struct nd_peer_key *key)
 {
-	bool fresh = !flow;
-	bool asked = false;
+	bool quiet = p->notes & ND_NOTE_QUIET, fresh = !flow, asked = false;
 
 	if (fresh) {
-		nd_flow_insert(p, policy->generation, key->context, nd_answers_broadcast(p, policy) ? ND_FLOW_ANSWER : 0);
+		bool failed = nd_flow_insert(p, policy->generation, key->context,
+					     (quiet ? 0 : ND_FLOW_TRIGGER) | (nd_answers_broadcast(p, policy) ? ND_FLOW_ANSWER : 0));
+
 		/* Another CPU may have secured it since this packet asked the latch. */
 		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
 			bpf_map_delete_elem(&nd_flows, &p->key);
 			return nd_wait(skb, p, policy, key, ND_DROP_LATCHED);
 		}
-		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
+		if (failed)
+			flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 	}
-	if (!(p->notes & ND_NOTE_QUIET) && !nd_link_local(p)) {
+	if (!quiet && !nd_link_local(p)) {
 		asked = nd_request_negotiation(skb, p, policy, key->context, ND_EVENT_NEGOTIATE);
 		if (!asked && fresh) {
 			struct nd_peer *peer = bpf_map_lookup_elem(&nd_peers, key);
@@ -89,7 +91,7 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 		}
 	}
 	if (flow) {
-		if (asked || (fresh && !(p->notes & ND_NOTE_QUIET)))
+		if (asked || (fresh && !quiet))
 			__sync_fetch_and_or(&flow->flags, ND_FLOW_TRIGGER);
 		if (flow->direction == ND_FLOW_INBOUND &&
 		    (p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == (ND_TCP_SYN | ND_TCP_ACK))
@@ -112,10 +114,8 @@ static __noinline int nd_out_permitted(struct nd_packet *p, struct nd_policy *po
 		       ((p->tcp_flags & ND_TCP_RST) ||
 			(p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == (ND_TCP_SYN | ND_TCP_ACK));
 
-	if (!flow && !answers) {
-		nd_flow_insert(p, policy->generation, 0, ND_FLOW_EXEMPT);
+	if (!flow && !answers && nd_flow_insert(p, policy->generation, 0, ND_FLOW_EXEMPT))
 		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
-	}
 	if (flow) {
 		__sync_fetch_and_or(&flow->flags, ND_FLOW_EXEMPT);
 		nd_flow_flags(flow, p);
@@ -202,7 +202,8 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 
 	if (!state || !policy)
 		return p->latched ? nd_lose(skb, p, ND_DROP_REDIRECT_FAILED) : nd_out_pass(p, ND_PASS_OUT_CLEAR);
-	p->latched = nd_latch(p, policy, true) != NULL;
+	if (p->latched)
+		p->latched = nd_latch(p, policy, true) != NULL;
 	nd_set_filter_flags(skb, p, 0);
 	if (nd_has_filters(policy, p, ND_LAYER_OUTBOUND_IPPACKET)) {
 		found = nd_check_layer(skb, p, policy, ND_LAYER_OUTBOUND_IPPACKET);
@@ -303,6 +304,8 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_OUT_EXEMPT
 								: ND_PASS_OUT_CLEAR);
 	}
+	if (!flow)
+		p.notes = ND_NOTE_NEW;
 	return nd_out_slow(skb, &p);
 }
 
@@ -328,7 +331,7 @@ static __noinline int nd_in_drop(struct __sk_buff *skb, const struct nd_packet *
 }
 
 /* Later fragments of a dropped datagram with the same identifier must not meet this one's. */
-static __noinline int nd_in_pass(const struct nd_packet *p, __u32 kind)
+static __always_inline int nd_in_pass(const struct nd_packet *p, __u32 kind)
 {
 	if (p->fragment == ND_FRAGMENT_FIRST)
 		nd_fragment_remember(p, ND_FRAGMENT_PASS);
@@ -385,11 +388,16 @@ static __noinline int nd_in_flow(struct __sk_buff *skb, struct nd_packet *p, str
 		return nd_in_clear(skb, p, policy, flow);
 	}
 	if (!flow) {
-		nd_flow_insert(p, policy->generation, context, 0);
+		bool failed = nd_flow_insert(p, policy->generation, context, 0);
+
 		/* Another CPU may have secured it since this packet asked the latch. */
 		if (bpf_map_lookup_elem(&nd_secured, &p->key)) {
 			bpf_map_delete_elem(&nd_flows, &p->key);
 			return nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
+		}
+		if (!failed) {
+			nd_clamp_syn(skb, p, policy, state);
+			return nd_in_pass(p, ND_PASS_IN_CLEAR);
 		}
 		flow = bpf_map_lookup_elem(&nd_flows, &p->key);
 		if (!flow)
@@ -537,6 +545,8 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 		return nd_pass(&p, flow->flags & ND_FLOW_EXEMPT ? ND_PASS_IN_EXEMPT
 								: ND_PASS_IN_CLEAR);
 	}
+	if (!flow)
+		p.notes = ND_NOTE_NEW;
 	return nd_in_slow(skb, &p);
 }
 

@@ -74,6 +74,10 @@ struct nd_packet {
 #define ND_NOTE_OURS 0x8u
 /* The peer's state asks for no event. */
 #define ND_NOTE_QUIET 0x10u
+/* Neither table of flows has its key. */
+#define ND_NOTE_NEW 0x20u
+/* The host's table of addresses does not have the remote one. */
+#define ND_NOTE_STRANGER 0x40u
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 

@@ -82,11 +82,21 @@ static __always_inline bool nd_is_ipsec(const struct nd_packet *p)
 	return p->key.proto == IPPROTO_ESP || p->key.proto == IPPROTO_AH;
 }
 
-static __noinline __u32 nd_reason_out(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_policy *policy)
+/* What the remote address is to this host; filters may want to know it again. */
+static __always_inline __u32 nd_remote_kind(struct nd_packet *p)
+{
+	__u32 kind = nd_local_kind(&p->key.remote);
+
+	if (!kind)
+		p->notes |= ND_NOTE_STRANGER;
+	return kind;
+}
+
+static __always_inline __u32 nd_reason_out(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy)
 {
 	if (nd_is_ipsec(p))
 		return ND_PASS_OUT_IPSEC;
-	if (nd_multicast(p, &p->key.remote) || (nd_local_kind(&p->key.remote) & ND_LOCAL_BROADCAST))
+	if (nd_multicast(p, &p->key.remote) || (nd_remote_kind(p) & ND_LOCAL_BROADCAST))
 		return ND_PASS_OUT_NOT_UNICAST;
 	if (skb->ingress_ifindex && !(nd_local_kind(&p->key.local) & ND_LOCAL_UNICAST))
 		return ND_PASS_OUT_FORWARDED;
@@ -124,7 +134,7 @@ static __noinline bool nd_forwards(struct __sk_buff *skb, const struct nd_packet
 	       found == BPF_FIB_LKUP_RET_UNSUPP_LWT;
 }
 
-static __noinline __u32 nd_reason_in(struct __sk_buff *skb, const struct nd_packet *p, const struct nd_policy *policy)
+static __always_inline __u32 nd_reason_in(struct __sk_buff *skb, struct nd_packet *p, const struct nd_policy *policy)
 {
 	__u32 local = nd_local_kind(&p->key.local), remote;
 	bool unicast = local & ND_LOCAL_UNICAST ||
@@ -134,7 +144,7 @@ static __noinline __u32 nd_reason_in(struct __sk_buff *skb, const struct nd_pack
 		return ND_PASS_IN_IPSEC;
 	if (unicast && !(local & ND_LOCAL_UNICAST) && nd_forwards(skb, p))
 		return ND_PASS_IN_FORWARDED;
-	remote = nd_local_kind(&p->key.remote);
+	remote = nd_remote_kind(p);
 	/* Without an address a host may look for one, by broadcast and multicast. */
 	if (nd_unspecified(p, &p->key.remote)) {
 		if (unicast)
