@@ -66,6 +66,12 @@ let package = Package(
             dependencies: [
                 "CNDSystem", "NDCore", "NDInterop", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
+        .target(name: "NDTorture", dependencies: ["NDCore", "NDLab", "CNDLab"]),
+        .executableTarget(
+            name: "ndtorture",
+            dependencies: [
+                "CNDSystem", "NDCore", "NDTorture", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
         .executableTarget(
             name: "ndbpf",
             dependencies: [
@@ -90,6 +96,7 @@ let package = Package(
         .testTarget(name: "NDDaemonTests", dependencies: ["NDDaemon", "NDCore", "NDPolicy", "NDTelemetry"]),
         .testTarget(name: "ScenarioTests", dependencies: ["CNDLab", "NDDatapath", "NDLab", "NDPolicy", "NDCore", "ndbpf"]),
         .testTarget(name: "GuestTests", dependencies: ["NDDatapath", "NDInterop", "NDLab", "NDCore", "ndbpf", "ndinterop"]),
+        .testTarget(name: "TortureTests", dependencies: ["NDTorture", "NDLab", "NDCore", "ndbpf"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -56,6 +56,8 @@ public final class Lab: @unchecked Sendable {
     private var namespaces: [String] = []
     private var daemons: [DaemonProcess] = []
     var daemonProcesses: [DaemonProcess] { daemons }
+    /// The namespace of the wire; the hosts' ends there are p0, p1, … in their order.
+    public var wire: String { "\(prefix)-wire" }
 
     /// The hosts of the picture: each has its address in every lab, whichever others there are.
     public static let usualHosts = ["alpha", "beta", "gamma", "delta"]
@@ -117,7 +119,7 @@ public final class Lab: @unchecked Sendable {
             for host in hosts { try address(host) }
             return
         }
-        let wire = "\(prefix)-wire"
+        let wire = wire
         // One process for many commands: on an emulated machine each costs 30 to 100 ms.
         let router = nat == nil ? nil : "\(prefix)-nat"
         let all = hosts.map(\.namespace) + [wire] + (router.map { [$0] } ?? [])

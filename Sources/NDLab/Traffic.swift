@@ -39,6 +39,10 @@ public enum Traffic {
         }
     }
 
+    public static func bindSocket(_ fd: Int32, _ to: Endpoint) -> Bool { withAddress(to) { bind(fd, $0, $1) } == 0 }
+    /// Whatever connect() answers: of a socket that does not wait it is no failure.
+    public static func connectSocket(_ fd: Int32, _ to: Endpoint) -> Int32 { withAddress(to) { connect(fd, $0, $1) } }
+
     static func family(_ address: IPAddress) -> Int32 { address.isIPv4 ? AF_INET : AF_INET6 }
 
     static func setTimeouts(_ fd: Int32, seconds: Double) {
