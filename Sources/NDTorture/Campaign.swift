@@ -175,10 +175,7 @@ public final class Campaign: @unchecked Sendable {
             try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
             try CaptureFile.write(result.packets, to: "\(folder)/wire.pcap")
             if let leaked { lines.append("  first of \(result.leaks.count) at \(leaked.time); \(folder)/wire.pcap has all") }
-            for index in 0...1 where world != nil {
-                world?.keepLog(index)
-                if let file = world?.logFile(index) { _ = try? FileManager.default.copyItem(atPath: file, toPath: "\(folder)/\(index == 0 ? "alpha" : "beta").log") }
-            }
+            if let world { try world.keepState(in: folder) }
             try (lines.joined(separator: "\n") + "\n").write(toFile: "\(folder)/report", atomically: true, encoding: .utf8)
         } catch {
             lines.append("  (could not keep its files: \(error))")

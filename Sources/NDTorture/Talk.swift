@@ -140,18 +140,17 @@ final class Talk: @unchecked Sendable {
         }
     }
 
-    /// A host's power fails: its programs are gone without a word, and so is the other ends' counterpart.
+    /// A host's power fails: its programs are gone without a word. What the other ends still have is closed later.
     func vanish(host: Int) {
         lock.withLock {
             for id in live {
-                guard let flow = flows[id], flow.state == .open else { continue }
+                guard let flow = flows[id], flow.state != .retired else { continue }
                 flow.state = .vanished
                 let end = flow.ends.firstIndex(of: host) ?? 0
                 let fd = flow.sockets[end]
-                if fd >= 0 {
-                    if flow.isTCP { nd_tcp_vanish(fd) } else { Glibc.close(fd) }
-                    flow.sockets[end] = -1
-                }
+                guard fd >= 0 else { continue }
+                if flow.isTCP { nd_tcp_vanish(fd) } else { Glibc.close(fd) }
+                flow.sockets[end] = -1
             }
         }
     }

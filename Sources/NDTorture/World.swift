@@ -85,6 +85,25 @@ final class World {
         try? handle.write(contentsOf: Data(("--- daemon \(daemon.pid)\n" + daemon.logText).utf8))
     }
 
+    /// What the daemons said, and how the hosts are now.
+    func keepState(in folder: String) throws {
+        for (index, host) in lab.hosts.enumerated() {
+            keepLog(index)
+            let log = "\(folder)/\(host.name).log"
+            try? FileManager.default.removeItem(atPath: log)
+            try FileManager.default.copyItem(atPath: logFile(index), toPath: log)
+            var text = ""
+            for command in [["status"], ["flows"], ["peers"], ["sas"]] {
+                text += "$ ndbpf \(command.joined(separator: " "))\n\((try? ndbpf(index, command).text) ?? "")\n"
+            }
+            for command in ["-d addr", "route", "-6 route", "neigh", "-6 neigh"] {
+                let output = try? Shell.capture(["ip", "-n", host.namespace] + command.split(separator: " ").map(String.init))
+                text += "$ ip \(command)\n\(output?.text ?? "")\n"
+            }
+            try text.write(toFile: "\(folder)/\(host.name).state", atomically: true, encoding: .utf8)
+        }
+    }
+
     private func unload(_ index: Int, force: Bool) throws -> Shell.Output {
         try ndbpf(index, ["unload"] + (force && options.abilities.forcesUnload ? ["--force"] : []))
     }
@@ -127,11 +146,10 @@ final class World {
         ["addr replace \(host(index).ipv4)/24 brd + dev eth0", "addr replace \(host(index).ipv6)/64 dev eth0 nodad"]
     }
 
-    private func mac(_ index: Int, _ device: String = "eth0") throws -> [UInt8] {
-        let text = try Shell.capture(["ip", "-n", host(index).namespace, "-br", "link", "show", device]).text
-        guard let field = text.split(separator: " ").first(where: { $0.split(separator: ":").count == 6 }) else {
-            throw NDError("torture.mac", "no \(device) on \(host(index).name)")
-        }
+    /// nil while it has another name, or is gone.
+    private func mac(_ index: Int) throws -> [UInt8]? {
+        let text = try Shell.capture(["ip", "-n", host(index).namespace, "-br", "link", "show", "eth0"]).text
+        guard let field = text.split(separator: " ").first(where: { $0.split(separator: ":").count == 6 }) else { return nil }
         return field.split(separator: ":").compactMap { UInt8($0, radix: 16) }
     }
 
@@ -209,7 +227,8 @@ final class World {
         case .noIPv6: ip(index, "addr del \(host(index).ipv6)/64 dev eth0")
         case .rename: ip(index, "link set eth0 name lan0")
         case .recreate:
-            let mac = try mac(index).map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(separator: ":")
+            guard let octets = try mac(index) else { return "no eth0 now" }
+            let mac = octets.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined(separator: ":")
             ip(index, "link del eth0")
             _ = try? Shell.capture([
                 "sh", "-c",
@@ -241,7 +260,8 @@ final class World {
         case .evict: return try evict(index, &dice)
         case .forge: return try forge(index, &dice)
         case .forgeIKE:
-            let macs = try mac(index) + mac(1 - index)
+            guard let to = try mac(index) else { return "no eth0 now" }
+            let macs = to + (try mac(1 - index) ?? [2, 0, 0, 0, 0, 8])
             let cookies = talk.lastCookies
             let frames = Lab.Family.allCases.flatMap { family in
                 [500, 4500].map {
@@ -327,7 +347,8 @@ final class World {
     private func evict(_ index: Int, _ dice: inout Dice) throws -> String {
         let family = dice.pick(Lab.Family.allCases)
         let port = dice.oneIn(4) ? Talk.serverPort : WorldPlan.exemptPort
-        let macs = try mac(index) + [2, 0, 0, 0, 0, 9]
+        guard let to = try mac(index) else { return "no eth0 now" }
+        let macs = to + [2, 0, 0, 0, 0, 9]
         let proto = dice.pick([IPProtocol.tcp, IPProtocol.udp])
         let frame = Forger.stranger(macs: macs, to: Endpoint(host(index).address(family), port), proto: proto)
         let times = Int(Double(dice.pick([3_000, 10_000, 10_000, 80_000])) / options.pace)
@@ -340,7 +361,9 @@ final class World {
 
     /// To `index`, as if its peer had sent them on secured connections.
     private func forge(_ index: Int, _ dice: inout Dice) throws -> String {
-        let macs = try mac(index) + (dice.oneIn(2) ? mac(1 - index) : [2, 0, 0, 0, 0, 7])
+        guard let to = try mac(index) else { return "no eth0 now" }
+        let peer = dice.oneIn(2) ? try mac(1 - index) : nil
+        let macs = to + (peer ?? [2, 0, 0, 0, 0, 7])
         var frames: [[UInt8]] = []
         var kinds: [String: Int] = [:]
         talk.with { flows in
@@ -360,7 +383,7 @@ final class World {
                 let contents: [Forger.Content] = flow.isTCP ? Forger.Content.allCases : [.data, .data, .data, .unreachable, .tooBig]
                 let content = dice.pick(contents)
                 let wrapping = dice.pick(Forger.Wrapping.allCases)
-                kinds[content.rawValue, default: 0] += 1
+                kinds["\(content.rawValue) \(wrapping.rawValue)", default: 0] += 1
                 frames += forger.frames(content, wrapping, identification: UInt16(truncatingIfNeeded: dice.next()))
             }
         }
