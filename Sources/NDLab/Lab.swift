@@ -269,9 +269,6 @@ public final class Lab: @unchecked Sendable {
     public func close() {
         for daemon in daemons { daemon.kill() }
         daemons = []
-        for host in hosts where !namespaces.isEmpty && Self.isLoaded(host) {
-            _ = try? Shell.run(Lab.ownBinary, "unload", "--force", "--instance", host.instance, "--netns", host.namespacePath)
-        }
         // One that is not there must not keep the others.
         if !namespaces.isEmpty {
             let file = "\(directory)/ip"
@@ -280,6 +277,7 @@ public final class Lab: @unchecked Sendable {
                 _ = try? Shell.capture(["ip", "-force", "-batch", file])
             }
         }
+        if !namespaces.isEmpty { for host in hosts { Self.forget(host) } }
         namespaces = []
         // For whoever looks for the cause of a failure: the daemons' logs.
         if ProcessInfo.processInfo.environment["NDBPF_LAB_KEEP"] == nil {
@@ -287,9 +285,13 @@ public final class Lab: @unchecked Sendable {
         }
     }
 
-    /// A namespace's end takes everything of ndbpf's away but this.
-    private static func isLoaded(_ host: Host) -> Bool {
-        ["/sys/fs/bpf/ndbpf", "/run/ndbpf"].contains { access("\($0)/\(host.instance)", F_OK) == 0 }
+    /// A namespace's end takes everything of ndbpf's away but this: a pinned program or link falls with its file. A
+    /// process of ndbpf for each host would do the same, and costs an emulated machine half a second for each.
+    private static func forget(_ host: Host) {
+        for folder in ["/sys/fs/bpf/ndbpf", "/run/ndbpf"] {
+            try? FileManager.default.removeItem(atPath: "\(folder)/\(host.instance)")
+            rmdir(folder)
+        }
     }
 
     /// The ndbpf binary: this process itself, or the one that the environment names (tests).
