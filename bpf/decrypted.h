@@ -144,6 +144,7 @@ static __noinline int nd_decrypted_slow(struct __sk_buff *skb, struct nd_packet 
 {
 	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
+	p->now = bpf_ktime_get_coarse_ns();
 	return policy ? nd_classify_data(skb, p, policy, nd_decrypted_decide(skb, p, policy))
 		      : nd_drop(skb, p, ND_DROP_REDIRECT_FAILED);
 }
@@ -162,7 +163,7 @@ static __always_inline int nd_decrypted(struct __sk_buff *skb, __u32 l3, __u16 p
 	state = nd_state_get();
 	if (!state)
 		return ND_VERDICT_DROP;
-	p.now = bpf_ktime_get_coarse_ns();
+	p.now = nd_tick_time();
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	flow = bpf_map_lookup_elem(&nd_secured, &p.key);
 	if (flow && flow->epoch_in == p.epoch && flow->protected_rx_at && nd_fast(&p, flow) &&

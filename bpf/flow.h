@@ -12,6 +12,37 @@
 
 #include "counter.h"
 
+/* The coarse clock as this CPU last read it, and in which tick. */
+struct nd_tick {
+	__u64 jiffies;
+	__u64 now;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nd_tick);
+} nd_clock SEC(".maps");
+
+/* The coarse clock, at most one tick late: the kernel advances it just behind the jiffies. It takes 12 ns to read, a
+ * fifth of an established flow's packet (measured), and jiffies are a load. For cached verdicts; whatever is decided
+ * anew reads the clock itself. */
+static __always_inline __u64 nd_tick_time(void)
+{
+	__u32 zero = 0;
+	struct nd_tick *tick = bpf_map_lookup_elem(&nd_clock, &zero);
+	__u64 jiffies = bpf_jiffies64();
+
+	if (!tick)
+		return bpf_ktime_get_coarse_ns();
+	if (tick->jiffies != jiffies) {
+		tick->now = bpf_ktime_get_coarse_ns();
+		tick->jiffies = jiffies;
+	}
+	return tick->now;
+}
+
 static __always_inline bool nd_opens(const struct nd_packet *p)
 {
 	return (p->tcp_flags & (ND_TCP_SYN | ND_TCP_ACK)) == ND_TCP_SYN;
@@ -248,7 +279,7 @@ static __always_inline void nd_flow_touch(struct nd_flow *flow, const struct nd_
 	__u64 seen = *(volatile __u64 *)&flow->last_seen;
 
 	/* Coarse clock: most packets find the same value and leave the cache line clean. */
-	if (seen && seen != p->now)
+	if (seen && seen < p->now)
 		__sync_val_compare_and_swap(&flow->last_seen, seen, p->now);
 }
 

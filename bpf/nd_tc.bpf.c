@@ -200,6 +200,7 @@ static __noinline int nd_out_slow(struct __sk_buff *skb, struct nd_packet *p)
 	__u32 reason;
 	long found;
 
+	p->now = bpf_ktime_get_coarse_ns();
 	if (!state || !policy)
 		return p->latched ? nd_lose(skb, p, ND_DROP_REDIRECT_FAILED) : nd_out_pass(p, ND_PASS_OUT_CLEAR);
 	if (p->latched)
@@ -270,7 +271,7 @@ static __always_inline int nd_out(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	state = nd_state_get();
 	if (!state)
 		return ND_VERDICT_PASS;
-	p.now = bpf_ktime_get_coarse_ns();
+	p.now = nd_tick_time();
 	/* Read before any verdict is made: a change after this line leaves the cache stale, so the
 	 * next packet looks again. */
 	p.epoch = *(volatile __u32 *)&state->epoch;
@@ -503,6 +504,7 @@ static __noinline int nd_in_slow(struct __sk_buff *skb, struct nd_packet *p)
 {
 	struct nd_policy *policy = nd_policy_of(nd_policy_banks());
 
+	p->now = bpf_ktime_get_coarse_ns();
 	if (!policy)
 		return p->latched ? nd_in_drop(skb, p, ND_DROP_CLEAR_ON_SECURED) : nd_in_pass(p, ND_PASS_IN_CLEAR);
 	if (p->latched) {
@@ -529,7 +531,7 @@ static __always_inline int nd_in(struct __sk_buff *skb, __u32 l3, __u16 proto)
 	state = nd_state_get();
 	if (!state)
 		return ND_VERDICT_PASS;
-	p.now = bpf_ktime_get_coarse_ns();
+	p.now = nd_tick_time();
 	p.epoch = *(volatile __u32 *)&state->epoch;
 	if (bpf_map_lookup_elem(&nd_secured, &p.key)) {
 		p.latched = 1;
