@@ -26,8 +26,7 @@ struct ScenarioName: Sendable, CustomTestStringConvertible {
 struct FileTests {
     @Test("It holds with the user engine", arguments: ScenarioName.all)
     func holds(scenario: ScenarioName) throws {
-        // The other suites run beside this one; the benchmark holds connects to 1.1.
-        let conditions = RunConditions(engine: .user, variables: ["ratio": "1.25"])
+        let conditions = RunConditions(engine: .user)
         let checks = ScenarioRunner(conditions: conditions).run(
             try ScenarioCatalog.scenario(scenario.name, conditions: conditions))
         expect(checks)

@@ -151,34 +151,23 @@ extension ScenarioRun {
     }
 
     func perform(_ compare: Step.CompareConnects, _ claim: String?) throws {
-        let target = Endpoint(try address(compare.to), Servers.echoPort)
-        let guarded = try lab.host(compare.guarded)
-        let plain = try lab.host(compare.plain)
-        let family = family
-        func connects(_ from: Lab.Host, _ count: Int) throws -> [Double] {
-            let source = from.address(family)
-            return try lab.inside(from) {
-                try (0..<count).map { _ in
-                    let connection = try Traffic.connectTCP(from: source, to: target)
-                    defer { connection.close() }
-                    return connection.milliseconds * 1000
-                }
-            }
+        let guarded = try lab.host(compare.guarded), plain = try lab.host(compare.plain)
+        let work = try ConnectWork(lab, to: try lab.host(compare.to), family)
+        // Neighbour look-ups, and the negotiation that nobody answers.
+        for host in [guarded, plain] { _ = try work.slice(from: host, connects: compare.samples) }
+        var pairs = Pairs()
+        for _ in 0..<compare.pairs {
+            try pairs.add(
+                plain: { try work.slice(from: plain, connects: compare.samples) },
+                guarded: { try work.slice(from: guarded, connects: compare.samples) })
         }
-        var best = (ratio: Double.infinity, guarded: 0.0, plain: 0.0)
-        for _ in 0..<compare.rounds where best.ratio > compare.ratio {
-            var times = (guarded: [Double](), plain: [Double]())
-            for _ in 0..<10 {
-                times.guarded += try connects(guarded, compare.samples / 10)
-                times.plain += try connects(plain, compare.samples / 10)
-            }
-            let (a, b) = (Scenarios.median(times.guarded), Scenarios.median(times.plain))
-            if a / b < best.ratio { best = (a / b, a, b) }
-        }
-        func us(_ value: Double) -> String { "\((value * 10).rounded() / 10) us" }
+        func number(_ value: Double) -> String { "\((value * 100).rounded() / 100)" }
+        func us(_ values: [Double]) -> String { "\((Scenarios.median(values) * 10).rounded() / 10) us" }
         try conclude(
-            claim, best.ratio <= compare.ratio,
-            "median \(us(best.guarded)), plain host \(us(best.plain)), ratio \((best.ratio * 100).rounded() / 100), limit \(compare.ratio)")
+            claim, pairs.lowerQuartile <= compare.broken,
+            "\(number(pairs.median)) x a plain host, median of \(pairs.count) pairs"
+                + " (quartiles \(number(pairs.lowerQuartile)) and \(number(pairs.upperQuartile));"
+                + " \(us(pairs.guarded)) and \(us(pairs.plain)))")
     }
 }
 

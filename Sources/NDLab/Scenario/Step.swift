@@ -120,14 +120,14 @@ public struct Step: Sendable {
         public var range: CountRange?
     }
 
-    /// Connects of a host with ndbpf beside those of a plain one, in turns. Noise of the machine only
-    /// ever adds, so the best ratio of medians of a few rounds is what ndbpf costs.
+    /// Connects of a host with ndbpf beside those of a plain one, in interleaved pairs. The ratio is told; what fails
+    /// is a lower quartile of the pairs above `broken`: so slow that no noise of the machine explains it.
     public struct CompareConnects: Sendable {
         public var guarded: String
         public var plain: String
         public var to: String
-        public var ratio: Double
-        public var rounds: Int
+        public var broken: Double
+        public var pairs: Int
         public var samples: Int
     }
 

@@ -76,7 +76,7 @@ final class StepReader {
         "ndbpf": ["on", "run", "status", "contains", "finds"],
         "shell": ["on", "run", "status", "contains"],
         "metrics": ["on", "contains", "show"],
-        "compare-connects": ["guarded", "plain", "to", "ratio", "rounds", "samples"],
+        "compare-connects": ["guarded", "plain", "to", "broken", "pairs", "samples"],
         "again": ["times", "for", "every", "steps"],
         "packets": ["in", "where", "count", "distinct", "repeated", "within", "of", "growing-gaps"],
         "drops": ["on", "reason", "count"],
@@ -189,9 +189,9 @@ final class StepReader {
             return .compareConnects(
                 Step.CompareConnects(
                     guarded: guarded, plain: plain, to: to,
-                    ratio: body.number("ratio", in: 1...100, default: 1.1) * factor,
-                    rounds: body.integer("rounds", in: 1...100, default: 8),
-                    samples: body.integer("samples", in: 10...100_000, default: 400)))
+                    broken: body.number("broken", in: 1...100, default: 2) * factor,
+                    pairs: body.integer("pairs", in: 1...1000, default: 15),
+                    samples: body.integer("samples", in: 10...100_000, default: 100)))
         case "again":
             let duration = span(body, "for", 1)
             guard body.has("times") || duration != nil else {
