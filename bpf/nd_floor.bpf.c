@@ -38,6 +38,34 @@ int nd_floor(struct __sk_buff *skb)
 	return -1;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nd_flow);
+} nd_floor_entry SEC(".maps");
+
+/* And what remembers a flow that it finds no entry of. */
+SEC("tc")
+int nd_floor_first(struct __sk_buff *skb)
+{
+	struct nd_packet p = { .outbound = 1 };
+	__u16 proto = 0;
+	int l3 = nd_l3_ethernet(skb, &proto);
+	struct nd_flow *entry;
+	__u32 zero = 0;
+
+	if (l3 < 0)
+		return -1;
+	p.l3 = l3;
+	if (nd_parse(skb, proto, &p) != ND_PARSED || bpf_map_lookup_elem(&nd_floor_flows, &p.key))
+		return -1;
+	entry = bpf_map_lookup_elem(&nd_floor_entry, &zero);
+	if (entry)
+		bpf_map_update_elem(&nd_floor_flows, &p.key, entry, BPF_NOEXIST);
+	return -1;
+}
+
 /* The program that nd_next_flow goes on with. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

@@ -64,6 +64,8 @@ public struct ProgramCost: Sendable {
                 }
                 for (index, host) in firsts.enumerated() {
                     let room = "\(name), tables of \(tables[index])"
+                    let entry = try host.first(.floorFirst)
+                    add("bare parse, look-up and new entry, \(room)", .none, entry, entry / floor)
                     try host.commit(discovery)
                     let out = try host.first(.clearOut)
                     add("first packet of a flow out, \(room)", .firstPacket, out, out / floor)
@@ -84,6 +86,8 @@ public final class MeasuredHost {
 
     enum Program: String {
         case empty, floor
+        /// The floor's table makes an entry.
+        case floorFirst = "bare new entry"
         case clearOut = "clear flow out"
         case clearIn = "clear flow in"
         case securedOut = "secured flow out"
@@ -105,7 +109,7 @@ public final class MeasuredHost {
     /// Tables have room for so many flows.
     public init(_ family: Family, flows: UInt32) throws {
         tc = try LoadedProgram(nd_object_tc, "nd_tc", entries: ["nd_flows": flows, "nd_secured": flows])
-        reference = try LoadedProgram(nd_object_floor, "nd_floor")
+        reference = try LoadedProgram(nd_object_floor, "nd_floor", entries: ["nd_floor_flows": flows])
         self.family = family
         guard let local = IPAddress(family == .v4 ? "10.66.0.1" : "fd66::1"),
             let plain = IPAddress(family == .v4 ? "10.66.0.2" : "fd66::2"),
@@ -164,6 +168,7 @@ public final class MeasuredHost {
         switch program {
         case .empty: try reference.program("nd_empty")
         case .floor: try reference.program("nd_floor")
+        case .floorFirst: try reference.program("nd_floor_first")
         case .clearOut, .securedOut: try tc.program("nd_egress")
         case .clearIn: try tc.program("nd_ingress")
         }

@@ -9,9 +9,9 @@ public struct PairBenchmark {
     private let pairs: Int
     private let progress: (String) -> Void
 
-    /// Fewer than 15 pairs say little.
+    /// Fewer than 25 pairs say little.
     public init(pairs: Int, progress: @escaping (String) -> Void) {
-        self.pairs = max(pairs, 15)
+        self.pairs = max(pairs, 25)
         self.progress = progress
     }
 

@@ -82,6 +82,7 @@ struct Bench: ParsableCommand {
         ).map { cost in
             let floor = "bare, both over empty"
             var figure = Figure(cost.name, "ns", cost.rounds)
+            figure.ratio = cost.ratios.isEmpty ? nil : Figure("", "", cost.ratios).median
             guard let limit = cost.standard.limit else { return figure }
             figure.hold(Figure("", "", cost.ratios).median, atMost: limit, floor)
             return figure
