@@ -95,6 +95,7 @@ static __noinline int nd_wait(struct __sk_buff *skb, struct nd_packet *p, const 
 		flow->epoch = p->epoch - 1; /* no cached verdict for what may not leave */
 		store = nd_store_due(flow, p);
 	}
+	p->notes |= ND_NOTE_WAITS;
 	if (!nd_link_local(p) &&
 	    !nd_request_negotiation(skb, p, policy, key->context, reason == ND_DROP_HELD ? ND_EVENT_NEGOTIATE : ND_EVENT_LATCHED) &&
 	    store)

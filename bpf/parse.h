@@ -78,6 +78,8 @@ struct nd_packet {
 #define ND_NOTE_NEW 0x20u
 /* The host's table of addresses does not have the remote one. */
 #define ND_NOTE_STRANGER 0x40u
+/* Nothing of it leaves before there are keys. */
+#define ND_NOTE_WAITS 0x80u
 
 enum nd_parsed { ND_PARSED, ND_NOT_IP, ND_BAD_HEADER };
 

@@ -43,7 +43,9 @@ static __always_inline bool nd_peer_claim(struct nd_peer *peer, const struct nd_
 
 	switch (state) {
 	case ND_PEER_CLEAR:
-		if (p->now < peer->clear_until)
+		/* What waits has nothing to lose by asking again. */
+		if (p->now < peer->clear_until &&
+		    !((p->notes & ND_NOTE_WAITS) && p->now >= peer->changed_at + policy->reask_ns))
 			return false;
 		break;
 	case ND_PEER_UNKNOWN:
@@ -105,7 +107,8 @@ __noinline bool nd_request_negotiation(struct __sk_buff *skb, const struct nd_pa
 	} else if (!nd_peer_claim(peer, p, policy)) {
 		return false;
 	}
-	if (nd_emit(skb, p, type, ND_DROP_LATCHED, context))
+	if (nd_emit(skb, p, type, p->notes & ND_NOTE_WAITS && type == ND_EVENT_NEGOTIATE ? ND_DROP_HELD : ND_DROP_LATCHED,
+		    context))
 		return true;
 	nd_peer_unclaim(peer, p);
 	return false;

@@ -89,7 +89,9 @@ final class ControlPlane: @unchecked Sendable {
         let packet = event.isComplete ? event.packet : nil
         switch event.kind {
         case ND_EVENT_NEGOTIATE:
-            perform(discovery.negotiate(event.peer, flow: event.flow, packet: packet, now: now))
+            perform(
+                discovery.negotiate(
+                    event.peer, flow: event.flow, packet: packet, waits: event.reason == ND_DROP_HELD.rawValue, now: now))
         case ND_EVENT_STASH:
             perform(discovery.stash(event.peer, flow: event.flow, packet: packet, now: now))
         case ND_EVENT_CLEAR_REPLY:

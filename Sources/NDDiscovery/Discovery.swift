@@ -7,6 +7,8 @@ public struct Discovery: Sendable {
         public var backOff = BackOff()
         /// Peers that were secured before have latched connections: they are asked again soon.
         public var mostBackOffOfSecured = Span.seconds(30)
+        /// Where packets wait for keys the peer is asked again after this, however often it failed.
+        public var retryOfWaiting = Span.seconds(3)
         public var concurrent = 64
         public var perSecond = 20.0
         public var burst = 50.0
@@ -36,6 +38,8 @@ public struct Discovery: Sendable {
         var lastFailure: FailureReason?
         var negotiations = 0
         var deadline: Instant?
+        /// When it is asked again, if packets still wait for it.
+        var retryAt: Instant?
         /// We want to talk to it too, but its own negotiation, which we answer, goes first.
         var isWanted = false
 
@@ -50,6 +54,7 @@ public struct Discovery: Sendable {
     var waiting: ReplayStore
     private var budget: NegotiationBudget
     private var deadlines = DeadlineQueue()
+    private var retries = DeadlineQueue()
     private let random: (any RandomSource)?
 
     /// `random` is asked only for the back-off's jitter.
@@ -79,15 +84,19 @@ public struct Discovery: Sendable {
 
     /// When `timer` has something to do next.
     public var nextTimer: Instant? {
-        [deadlines.next, store.nextExpiry, waiting.nextExpiry].compactMap { $0 }.min()
+        [deadlines.next, retries.next, store.nextExpiry, waiting.nextExpiry].compactMap { $0 }.min()
     }
 
     // MARK: what the datapath asks
 
     public mutating func negotiate(
-        _ key: PeerKey, flow: FlowKey, packet: [UInt8]?, now: Instant
+        _ key: PeerKey, flow: FlowKey, packet: [UInt8]?, waits: Bool = false, now: Instant
     ) -> [DiscoveryAction] {
-        ask(key, assumeSecured: false, now: now) + stash(key, flow: flow, packet: packet, now: now)
+        guard waits else {
+            return ask(key, assumeSecured: false, now: now) + stash(key, flow: flow, packet: packet, now: now)
+        }
+        let actions = ask(key, assumeSecured: false, waits: true, now: now)
+        return actions + wait(key, flow: flow, packet: packet, now: now)
     }
 
     /// A peer that this machine doesn't know and that has latched flows was secured by an earlier
@@ -95,7 +104,7 @@ public struct Discovery: Sendable {
     public mutating func latched(
         _ key: PeerKey, flow: FlowKey? = nil, packet: [UInt8]? = nil, now: Instant
     ) -> [DiscoveryAction] {
-        let actions = ask(key, assumeSecured: true, now: now)
+        let actions = ask(key, assumeSecured: true, waits: true, now: now)
         guard let flow else { return actions }
         return actions + wait(key, flow: flow, packet: packet, now: now)
     }
@@ -149,7 +158,8 @@ public struct Discovery: Sendable {
         return actions + [.stopRetransmitting(key)]
     }
 
-    private mutating func ask(_ key: PeerKey, assumeSecured: Bool, now: Instant) -> [DiscoveryAction] {
+    /// `waits`: for packets that don't leave before there are keys. The negative cache is for those that do.
+    private mutating func ask(_ key: PeerKey, assumeSecured: Bool, waits: Bool = false, now: Instant) -> [DiscoveryAction] {
         counters.asked += 1
         var actions: [DiscoveryAction] = []
         if peers[key] == nil {
@@ -173,13 +183,14 @@ public struct Discovery: Sendable {
             // BPF's entry was made anew or the event crossed the SA: say again what holds.
             return actions + [.setPeer(key, peer.record)]
         }
-        if peer.record.state == .clear, let until = peer.record.clearUntil, now < until {
+        if !waits, peer.record.state == .clear, let until = peer.record.clearUntil, now < until {
             counters.negativeCacheHits += 1
             return actions + [.setPeer(key, peer.record)]
         }
         guard budget.admit(wasSecured: peer.wasSecured, now: now) else {
             counters.overBudget += 1
             actions.append(.log(.overBudget(key)))
+            if waits { retry(key, &peer, now: now) }
             return actions + clear(key, peer, for: configuration.pause, now: now)
         }
         counters.started += 1
@@ -252,13 +263,16 @@ public struct Discovery: Sendable {
             peers[key] = peer
             return []
         }
-        peer.failures += 1
+        let isWaitedFor = waiting.packets(of: key) > 0
+        // Asking for what waits says little of how long a host stays without IPsec.
+        if !isWaitedFor || peer.failures == 0 { peer.failures += 1 }
+        if isWaitedFor { retry(key, &peer, now: now) }
         var time = configuration.backOff.time(failures: peer.failures, random: randomFraction())
         if peer.wasSecured { time = min(time, configuration.mostBackOffOfSecured) }
         peer.deadline = nil
-        let waiting = store.take(key).count
+        let stored = store.take(key).count
         return [.log(.failed(key, reason, clearFor: time))]
-            + (waiting == 0 ? [] : drop(key, .failed, count: waiting))
+            + (stored == 0 ? [] : drop(key, .failed, count: stored))
             + clear(key, peer, for: time, now: now)
     }
 
@@ -302,6 +316,14 @@ public struct Discovery: Sendable {
 
     public mutating func timer(_ now: Instant) -> [DiscoveryAction] {
         var actions: [DiscoveryAction] = []
+        while let (at, key) = retries.pop(due: now) {
+            guard peers[key]?.retryAt == at else { continue }
+            peers[key]?.retryAt = nil
+            guard waiting.packets(of: key) > 0, let peer = peers[key], peer.negotiatingSince == nil,
+                peer.record.state == .clear
+            else { continue }
+            actions += ask(key, assumeSecured: false, waits: true, now: now)
+        }
         for (key, count) in store.expire(now).merging(waiting.expire(now), uniquingKeysWith: +)
             .sorted(by: { $0.key.description < $1.key.description })
         {
@@ -401,6 +423,13 @@ public struct Discovery: Sendable {
             deadlines = DeadlineQueue()
             for (key, peer) in peers { peer.deadline.map { deadlines.push($0, key) } }
         }
+    }
+
+    private mutating func retry(_ key: PeerKey, _ peer: inout Peer, now: Instant) {
+        guard peer.retryAt == nil else { return }
+        let at = now.advanced(by: configuration.retryOfWaiting)
+        peer.retryAt = at
+        retries.push(at, key)
     }
 
     private mutating func clear(

@@ -71,12 +71,12 @@ public enum DecisionTables {
 
     /// The peer after a packet asked for a negotiation; nil when none is due.
     static func asked(
-        _ packet: Packet, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
+        _ packet: Packet, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant, waits: Bool = false
     ) -> PeerEntry? {
         // Link-local peers come and go with the link, and their addresses mean nothing beyond it.
         guard !packet.key.remote.address.isLinkLocal else { return nil }
         guard var next = peer else { return PeerEntry(.negotiating, changedAt: now) }
-        guard next.isDue(policy, now) else { return nil }
+        guard next.isDue(policy, now, waits: waits) else { return nil }
         next.state = .negotiating
         next.changedAt = now
         return next

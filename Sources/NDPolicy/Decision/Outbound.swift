@@ -95,7 +95,7 @@ extension DecisionTables {
             kept?.note(packet, outbound: true)
             kept?.lastSeen = now
         }
-        if let next = asked(packet, peer, policy, now) {
+        if let next = asked(packet, peer, policy, now, waits: true) {
             return Decision(.wait(.latched), row, flow: kept, peer: next, event: .latched)
         }
         // What answers a peer that was secured before looks latched too.
@@ -109,7 +109,7 @@ extension DecisionTables {
     private static func held(
         _ packet: Packet, _ flow: FlowEntry?, _ peer: PeerEntry?, _ policy: CompiledPolicy, _ now: Instant
     ) -> Decision {
-        if let next = asked(packet, peer, policy, now) {
+        if let next = asked(packet, peer, policy, now, waits: true) {
             return Decision(.wait(.held), .held, flow: flow, peer: next, event: .negotiate)
         }
         let negotiating = peer?.state == .negotiating && !packet.key.remote.address.isLinkLocal

@@ -57,10 +57,11 @@ public struct PeerEntry: Hashable, Sendable {
     }
 
     /// Whether a negotiation is due: nobody runs one, or whoever did was not heard of for long.
-    func isDue(_ policy: CompiledPolicy, _ now: Instant) -> Bool {
+    /// `waits`: for a packet that does not leave before there are keys.
+    func isDue(_ policy: CompiledPolicy, _ now: Instant, waits: Bool = false) -> Bool {
         switch state {
         case .unknown, .lost: true
-        case .clear: clearUntil.map { now >= $0 } ?? true
+        case .clear: clearUntil.map { now >= $0 } ?? true || (waits && now >= changedAt.advanced(by: policy.askAgain))
         case .negotiating: now >= changedAt.advanced(by: policy.askAgain)
         case .secured: false
         }
