@@ -105,7 +105,7 @@ guest-test: guest-deps bpf guests ## the tests that run on Debian's 6.1, 6.12 an
 	$(SWIFT_TEST) --filter GuestTests
 
 # The version before is built once, from the history.
-upgrade-test: test-deps bpf ## upgrade a hundred protected connections from the version before (root)
+upgrade-test: test-deps guest-deps bpf guests ## upgrade a hundred protected connections from the version before (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	previous=$$(deploy/previous-build) && NDBPF_PREVIOUS=$$previous $(SWIFT_TEST) --filter UpgradeTests
 

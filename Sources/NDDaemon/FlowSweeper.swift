@@ -36,16 +36,28 @@ enum FlowSweeper {
         return now > flow.last_seen && now - flow.last_seen > limit
     }
 
+    private static func idle(_ flow: nd_flow, _ now: UInt64) -> UInt64 { now > flow.last_seen ? now - flow.last_seen : 0 }
+
     static func sweep(_ datapath: Datapath, lives: Lives, remove: Bool) throws -> Count {
         var count = Count()
         let now = Instant.now().nanoseconds
         var over: [(key: nd_flow_key, flow: nd_flow)] = []
+        var quiet: [(key: nd_flow_key, flow: nd_flow)] = []
         try datapath.secured.walk { key, flow in
             count.secured += 1
             if isOver(flow, proto: key.proto, lives: lives, now: now) {
                 over.append((key, flow))
             } else {
                 count.secure += 1
+                if key.proto == IPProtocol.tcp, idle(flow, now) > GoneSockets.leastIdle.nanoseconds { quiet.append((key, flow)) }
+            }
+        }
+        if remove, !quiet.isEmpty {
+            do {
+                let gone = try GoneSockets()
+                over += quiet.filter { gone.has($0.key.key, $0.flow, idle: idle($0.flow, now), securedIdle: lives.securedIdle) }
+            } catch {
+                count.trouble = "\(error)"
             }
         }
         if remove, !over.isEmpty {
