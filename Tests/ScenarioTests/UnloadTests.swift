@@ -26,6 +26,11 @@ struct UnloadTests {
         try stage.lab.startDaemon(stage.alpha, policy: Scenarios.policy("negotiation-discovery", key: stage.key))
         #expect(pair.isAnswered(within: 10))
         #expect(pair.clear == 0)
+        // What it refuses is what would be seen.
+        try #require(stage.lab.daemon(of: stage.alpha)).kill()
+        #expect(try stage.ndbpf(stage.alpha, "unload", "--force").status == 0)
+        pair.send(times: 20)
+        #expect(pair.clear > 0)
     }
 
     @Test("In JSON it lists at most twenty and counts them all; --force takes everything away")
