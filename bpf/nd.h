@@ -166,7 +166,7 @@ struct nd_addr {
 struct nd_flow_key {
 	struct nd_addr local;
 	struct nd_addr remote;
-	__u16 local_port;  /* network order; ICMP: identifier in both; no ports: 0 */
+	__u16 local_port;  /* network order; ICMP: identifier in both, or 0 and the type; no ports: 0 */
 	__u16 remote_port;
 	__u8 proto;
 	__u8 zero[3];

@@ -113,8 +113,7 @@ static __always_inline int nd_hook_ports(struct bpf_dynptr *packet, struct nd_pa
 	} else if (proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		p->icmp_type = head[0];
 		p->icmp_code = head[1];
-		if (nd_icmp_has_id(p->family, head[0]))
-			p->key.local_port = p->key.remote_port = *(__u16 *)(head + 4);
+		nd_icmp_ports(p, *(__u16 *)(head + 4));
 	}
 	return 0;
 }

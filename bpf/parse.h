@@ -206,6 +206,16 @@ static __always_inline bool nd_icmp_has_id(__u8 family, __u8 type)
 	return type == 128 || type == 129;
 }
 
+/* The ports of an ICMP message's flow: the identifier, or else the type. With none, a protected error would make
+ * one flow of itself and of neighbour discovery, which ESP itself needs. */
+static __always_inline void nd_icmp_ports(struct nd_packet *p, __u16 id)
+{
+	bool has_id = nd_icmp_has_id(p->family, p->icmp_type);
+
+	p->key.local_port = has_id ? id : 0;
+	p->key.remote_port = has_id ? id : bpf_htons(p->icmp_type);
+}
+
 /* Of either family: filters exempt by the protocol's number. */
 static __always_inline bool nd_is_icmp(const struct nd_packet *p)
 {
@@ -274,10 +284,7 @@ static __always_inline int nd_parse_l4(void *l4, void *end, struct nd_packet *p)
 			return ND_BAD_HEADER;
 		p->icmp_type = icmp->type;
 		p->icmp_code = icmp->code;
-		if (nd_icmp_has_id(p->family, icmp->type)) {
-			p->key.local_port = icmp->un.echo.id;
-			p->key.remote_port = icmp->un.echo.id;
-		}
+		nd_icmp_ports(p, icmp->un.echo.id);
 	}
 	return ND_PARSED;
 }
@@ -297,10 +304,7 @@ static __always_inline int nd_parse_l4_far(struct __sk_buff *skb, struct nd_pack
 	if (proto == IPPROTO_ICMPV6) {
 		p->icmp_type = *(__u8 *)head;
 		p->icmp_code = ((__u8 *)head)[1];
-		if (nd_icmp_has_id(6, p->icmp_type)) {
-			p->key.local_port = head[2];
-			p->key.remote_port = head[2];
-		}
+		nd_icmp_ports(p, head[2]);
 		return ND_PARSED;
 	}
 	if (p->outbound) {

@@ -170,7 +170,7 @@ struct Dice {
                     remote: Endpoint(quoted.remote, quoted.proto == 47 ? 0 : 443), proto: quoted.proto)
             }
             packet.key.local.port = hasID ? 77 : 0
-            packet.key.remote.port = hasID ? 77 : 0
+            packet.key.remote.port = hasID ? 77 : UInt16(type)
             bytes = talk.icmp(type, code, body, out: out)
         } else if talk.proto == IPProtocol.tcp {
             packet.tcpFlags = pick([.syn, [.syn, .ack], .ack, .ack, .ack, [.fin, .ack], .rst, [.rst, .ack]])
