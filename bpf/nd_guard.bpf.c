@@ -3,6 +3,7 @@
  * TC programs of all interfaces that are not protected: a guard that knows the latch only. A route may move
  * to any of them, and a packet of a secured connection may be sent to this host by any of them.
  */
+#include "address.h"
 #include "flow.h"
 #include "fragment.h"
 #include "latch.h"
@@ -63,8 +64,14 @@ static __noinline int nd_guard_in(struct __sk_buff *skb, struct nd_packet *p)
 
 	if (!policy)
 		return nd_drop(skb, p, ND_DROP_CLEAR_ON_SECURED);
-	if (nd_icmp_is_error(p) && !(policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))
+	if (nd_icmp_is_error(p) && !(policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT)) {
+		/* One that is forwarded is another host's business. */
+		if (nd_icmp_hides_quote(p) && nd_local_kind(&p->key.local)) {
+			nd_fragment_remember(p, ND_FRAGMENT_DROP);
+			return nd_drop(skb, p, ND_DROP_ICMP_ERROR);
+		}
 		nd_follow_quoted(skb, p, true);
+	}
 	flow = bpf_map_lookup_elem(&nd_secured, &p->key);
 	if (!flow || nd_flow_is_over(p, policy, flow))
 		return ND_VERDICT_PASS;

@@ -469,6 +469,10 @@ static __always_inline int nd_in_decide(struct __sk_buff *skb, struct nd_packet 
 	/* Exempt ICMP leaves no flow: each is a new one. An error belongs to what it quotes. */
 	exempt = permitted && nd_is_icmp(p);
 	if (error && !(exempt && (policy->flags & ND_POLICY_ICMP_ERRORS_EXEMPT))) {
+		if (nd_icmp_hides_quote(p)) {
+			nd_fragment_remember(p, ND_FRAGMENT_DROP);
+			return nd_drop(skb, p, ND_DROP_ICMP_ERROR);
+		}
 		nd_follow_quoted(skb, p, exempt);
 		if (p->latched) {
 			int verdict = nd_in_latched(skb, p, policy);

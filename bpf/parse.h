@@ -230,6 +230,13 @@ static __always_inline bool nd_icmp_is_error(const struct nd_packet *p)
 	return p->key.proto == IPPROTO_ICMPV6 && p->family == 6 && p->icmp_type < 128;
 }
 
+/* What an error quotes may lie in its later fragments. An honest one is no larger than what every link carries
+ * (RFC 1812 §4.3.2.3, RFC 4443 §2.4). */
+static __always_inline bool nd_icmp_hides_quote(const struct nd_packet *p)
+{
+	return p->fragment == ND_FRAGMENT_FIRST;
+}
+
 static __always_inline void nd_map_v4(struct nd_addr *to, __u32 address)
 {
 	to->quads[0] = 0;
