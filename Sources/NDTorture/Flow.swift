@@ -28,6 +28,8 @@ final class Flow {
     /// Messages in a row that arrived and were never on the wire in clear.
     var protectedRun = [0, 0]
     var clearNumbers: Set<UInt64> = []
+    /// Whose stream has come to its end.
+    var hasEnded = [false, false]
     /// What a socket said that ended the connection.
     var broken: String?
     var refused: String?

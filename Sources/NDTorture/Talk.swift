@@ -130,21 +130,36 @@ final class Talk: @unchecked Sendable {
         return id
     }
 
-    /// Both ends close it in good order.
+    /// Both ends close it in good order. A stream is kept until all of it has arrived, so that no socket without a
+    /// program outlives the power failure of its host.
     func retire(_ id: UInt32) {
         lock.withLock {
             guard let flow = flows[id], flow.state == .open else { return }
             flow.state = .retired
-            flow.close()
-            live.removeAll { $0 == id }
+            guard flow.isTCP, flow.broken == nil, !flow.sockets.contains(-1) else {
+                flow.close()
+                live.removeAll { $0 == id }
+                return
+            }
+            for fd in flow.sockets { shutdown(fd, Int32(SHUT_WR)) }
         }
+    }
+
+    /// Whether a retired connection has come to its end, which closes it.
+    private func isOver(_ flow: Flow) -> Bool {
+        for end in 0...1 where flow.sockets[end] >= 0 {
+            var waiting: Int32 = 0
+            if !flow.hasEnded[end] || (ioctl(flow.sockets[end], UInt(TIOCOUTQ), &waiting) == 0 && waiting > 0) { return false }
+        }
+        flow.close()
+        return true
     }
 
     /// A host's power fails: its programs are gone without a word. What the other ends still have is closed later.
     func vanish(host: Int) {
         lock.withLock {
             for id in live {
-                guard let flow = flows[id], flow.state != .retired else { continue }
+                guard let flow = flows[id] else { continue }
                 flow.state = .vanished
                 let end = flow.ends.firstIndex(of: host) ?? 0
                 let fd = flow.sockets[end]
@@ -188,6 +203,7 @@ final class Talk: @unchecked Sendable {
     private func turn() {
         accept()
         for id in live { if let flow = flows[id] { serve(flow) } }
+        live.removeAll { id in flows[id].map { $0.state == .retired && isOver($0) } ?? true }
         listen()
         judge()
     }
@@ -221,7 +237,7 @@ final class Talk: @unchecked Sendable {
         let now = Traffic.now()
         for end in 0...1 {
             receive(flow, end, now)
-            guard flow.sockets[end] >= 0, now >= flow.nextSend[end], flow.broken == nil else { continue }
+            guard flow.sockets[end] >= 0, now >= flow.nextSend[end], flow.broken == nil, flow.state != .retired else { continue }
             if end == 1, !flow.isEager, flow.received[0] == 0 { continue }
             flow.nextSend[end] = now + UInt64(Double(dice.within(12...45)) * 1e6 * pace)
             send(flow, end)
@@ -263,6 +279,7 @@ final class Talk: @unchecked Sendable {
         case EAGAIN, ENOTCONN, EINPROGRESS, EALREADY, ENOBUFS, EMSGSIZE: return
         case ECONNREFUSED where !flow.isTCP:
             if flow.state == .open, flow.refused == nil { flow.refused = "\(end == 0 ? "client" : "server"): connection refused" }
+        case _ where flow.state == .retired: flow.hasEnded[end] = true
         case let error where flow.isTCP:
             // A route or an address that is missing now; the connection lives.
             if [ENETUNREACH, EHOSTUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EPERM].contains(error), flow.received != [0, 0] { return }
@@ -279,6 +296,7 @@ final class Talk: @unchecked Sendable {
         for _ in 0..<64 {
             let n = recv(fd, &receiveBuffer, receiveBuffer.count, 0)
             if n == 0, flow.isTCP {
+                flow.hasEnded[end] = true
                 if flow.state == .open, flow.broken == nil { flow.broken = "\(end == 0 ? "client" : "server"): closed by the peer" }
                 return
             }
