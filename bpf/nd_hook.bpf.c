@@ -204,6 +204,7 @@ static __always_inline int nd_hook(struct bpf_nf_ctx *ctx, bool outbound)
 	struct nd_policy *policy;
 	struct nd_packet p = {};
 	struct bpf_dynptr packet;
+	struct nd_state *own;
 	__u8 version;
 
 	if (!device || nd_stands_first(device, outbound))
@@ -214,6 +215,11 @@ static __always_inline int nd_hook(struct bpf_nf_ctx *ctx, bool outbound)
 	p.now = bpf_ktime_get_ns();
 	p.outbound = outbound;
 	p.length = ctx->skb->len;
+	/* What comes out of nd0 was decrypted, which the program that stands there writes down. Without it a
+	 * connection would begin that nobody here knows for secured. */
+	own = nd_state_get();
+	if (!outbound && own && own->nd0 == (__u32)device->ifindex)
+		return nd_hook_drop(&p);
 	if (bpf_dynptr_read(&version, 1, &packet, 0, 0))
 		return NF_ACCEPT;
 	p.family = version >> 4;

@@ -64,6 +64,7 @@ public final class Campaign: @unchecked Sendable {
     private let total: Int
     private let begun = Instant.now()
     private var worldsMade = 0
+    private var isStopped = false
 
     public init(seed: UInt64, trials: Int, options: TortureOptions, report: @escaping @Sendable (String) -> Void) {
         self.options = options
@@ -103,10 +104,19 @@ public final class Campaign: @unchecked Sendable {
         }
     }
 
+    /// No further trial; those that run come to their end, and their worlds are taken away.
+    public func stop() {
+        lock.withLock {
+            isStopped = true
+            chunks = []
+        }
+    }
+
     private func play(_ seeds: [UInt64]) {
         var world: World?
         defer { world?.close() }
         for seed in seeds {
+            guard !lock.withLock({ isStopped }) else { return }
             let plan = WorldPlan(seed: seed, engine: options.engine)
             do {
                 let present = try world ?? make(plan, seed)

@@ -77,7 +77,15 @@ struct NDTortureCommand: ParsableCommand {
             if toError { FileHandle.standardError.write(Data("\(line)\n".utf8)) } else { print(line) }
         }
         say("\(trials) trials from seed \(first)")
-        let summary = Campaign(seed: first, trials: trials, options: options, report: say).run()
+        let campaign = Campaign(seed: first, trials: trials, options: options, report: say)
+        let signals = [SIGINT, SIGTERM].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { campaign.stop() }
+            source.resume()
+            return source
+        }
+        let summary = withExtendedLifetime(signals) { campaign.run() }
         if json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .prettyPrinted]

@@ -295,6 +295,7 @@ public final class InterfaceKeeper: @unchecked Sendable {
 
     /// nil, or why it can't be put right.
     private func mend(_ interface: NetworkInterface, _ role: InterfaceRole) -> String? {
+        var isBare = false
         for ingress in [true, false] {
             guard let name = PinnedPrograms.name(role, ingress: ingress, ethernet: interface.isEthernet) else { continue }
             do {
@@ -302,6 +303,12 @@ public final class InterfaceKeeper: @unchecked Sendable {
                 let wrong = try trouble(hook, name, kind(interface.index))
                 guard case .some(.some(let text)) = wrong else { continue }
                 guard mayContend(hook) else { return "\(text); it comes back each time" }
+                // The qdisc is there before its filters: until both are, the guard that hangs on no device must
+                // not take it for ours.
+                if kind(interface.index) == "clsact", !isBare {
+                    try mark(interface.index, role, "")
+                    isBare = true
+                }
                 try attach(interface, role, hook, name)
             } catch let error as NDError {
                 return error.message
