@@ -109,6 +109,16 @@ upgrade-test: test-deps guest-deps bpf guests ## upgrade a hundred protected con
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	previous=$$(deploy/previous-build) && NDBPF_PREVIOUS=$$previous $(SWIFT_TEST) --filter UpgradeTests
 
+TORTURE_TRIALS ?= 1000
+
+torture: test-deps bpf ## random trials: no packet of a secured connection in clear, whatever happens (root)
+	for product in ndbpf ndtorture; do $(SWIFT) build $(TEST_FLAGS) --product $$product || exit 1; done
+	$(TEST_BUILD)/ndtorture --trials $(TORTURE_TRIALS)
+
+torture-guest: guest-deps bpf guests ## a tenth of it on the kernel engine in the guests (root)
+	for product in ndbpf ndtorture; do $(SWIFT) build $(TEST_FLAGS) --product $$product || exit 1; done
+	deploy/torture-guests $(TEST_BUILD) $(TORTURE_TRIALS)
+
 interop: guest-deps bpf guests ## ndbpf beside strongSwan and libreswan in the guests (root)
 	$(SWIFT) build $(TEST_FLAGS) --build-tests
 	$(SWIFT_TEST) --filter InteropTests

@@ -158,7 +158,7 @@ public final class Campaign: @unchecked Sendable {
                 summary.failedSeeds.append(result.seed)
                 report(kept)
             }
-            if summary.trials % 25 == 0 || summary.trials == total {
+            if summary.trials % max(1, min(25, total / 10)) == 0 || summary.trials == total {
                 let done = Instant.now().since(begun).seconds
                 report(
                     "\(summary.trials) of \(total) trials in \(Int(done)) s: \(summary.securedConnections) secured connections, \(summary.packets.values.reduce(0, +)) packets, \(summary.clearPackets) clear ones of them, \(summary.failedSeeds.count) failed trials"
