@@ -32,6 +32,7 @@ final class IKESockets: @unchecked Sendable {
             channels[address] = nil
             channel.close(promise: nil)
         }
+        failures = failures.filter { addresses.contains($0.key) }
         let missing = addresses.filter { channels[$0] == nil && !opening.contains($0) }
         let opened = missing.map { address -> EventLoopFuture<Void> in
             opening.insert(address)
@@ -61,12 +62,21 @@ final class IKESockets: @unchecked Sendable {
                 box.value.opening.remove(address)
                 box.value.failures[address] = nil
                 box.value.channels[address] = channel
+                // A read that fails, after an address or a link was away for a moment, closes it.
+                channel.closeFuture.whenComplete { _ in box.value.lose(channel, of: address) }
             }.recover { error in
                 box.value.opening.remove(address)
                 box.value.failures[address] = "\(error)"
             }
         }
         return EventLoopFuture.andAllSucceed(opened, on: loop)
+    }
+
+    /// The next synchronize opens another, where the address still is.
+    private func lose(_ channel: any Channel, of address: IPAddress) {
+        guard channels[address] === channel else { return }
+        channels[address] = nil
+        failures[address] = "the IKE socket of \(address) failed"
     }
 
     /// Marked as the daemon's before it has its port.
@@ -102,8 +112,9 @@ final class IKESockets: @unchecked Sendable {
     }
 
     func close() {
-        for channel in channels.values { channel.close(promise: nil) }
+        let open = channels.values
         channels = [:]
+        for channel in open { channel.close(promise: nil) }
     }
 }
 

@@ -30,7 +30,9 @@ final class Talk: @unchecked Sendable {
     private var counts = [Int](repeating: 0, count: SentPacket.Kind.allCases.count)
     private var cookies: [UInt8] = []
     private var lost = 0
-    private var buffer = [UInt8](repeating: 0, count: 4096)
+    /// Whole super-packets: a message that is not found there would count as protected.
+    private var buffer = [UInt8](repeating: 0, count: 70_000)
+    private var markers = [nd_marker](repeating: nd_marker(), count: 70_000 / Int(ND_MARKER_BYTES))
     private var receiveBuffer = [UInt8](repeating: 0, count: 65_536)
 
     static let serverPort: UInt16 = 7000
@@ -374,8 +376,7 @@ final class Talk: @unchecked Sendable {
             summary: "")
         if kind == .ike, record.tuple.valid { rememberCookies(record, kept) }
         if kind != .other {
-            var markers = [nd_marker](repeating: nd_marker(), count: 128)
-            let count = Int(nd_markers_find(buffer, kept, &markers, 128))
+            let count = Int(nd_markers_find(buffer, kept, &markers, Int32(markers.count)))
             for marker in markers[..<count] where !marker.forged {
                 packet.flow = marker.flow
                 if let flow = flows[marker.flow], flow.securedAt == nil {
