@@ -139,7 +139,7 @@ final class Talk: @unchecked Sendable {
             guard let flow = flows[id], flow.state == .open else { return }
             flow.state = .retired
             guard flow.isTCP, flow.broken == nil, !flow.sockets.contains(-1) else {
-                flow.close()
+                Self.vanish(flow)
                 live.removeAll { $0 == id }
                 return
             }
@@ -179,10 +179,10 @@ final class Talk: @unchecked Sendable {
         }
     }
 
-    /// Closes what a vanished host's peers still had.
+    /// What a vanished host's peers still had goes the same way: an orphan of theirs would outlive their own power failure.
     func buryVanished() {
         lock.withLock {
-            for id in live where flows[id]?.state == .vanished { flows[id]?.close() }
+            for id in live where flows[id]?.state == .vanished { flows[id].map(Self.vanish) }
             live.removeAll { flows[$0]?.state == .vanished }
         }
     }

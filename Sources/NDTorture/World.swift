@@ -207,7 +207,11 @@ final class World {
         case .reboot:
             talk.vanish(host: index)
             daemon(index)?.kill()
-            return brief(try unload(index, force: true))
+            // Packets that wait for a neighbour's address are gone too.
+            ip(index, "link set eth0 down")
+            let unloaded = try unload(index, force: true)
+            ip(index, batch: ["link set eth0 up"] + addressCommands(index))
+            return brief(unloaded)
         case .unload:
             if dice.oneIn(2) { daemon(index)?.kill() }
             return brief(try unload(index, force: false))
@@ -220,7 +224,7 @@ final class World {
         case .upgrade:
             daemon(index)?.kill()
             let load = try ndbpf(index, ["load", "--policy", lab.policyFile(host(index))] + plan.arguments)
-            try startDaemon(index)
+            try? startDaemon(index)
             return brief(load)
         case .linkDown: ip(index, "link set eth0 down")
         case .noIPv4: ip(index, "addr del \(host(index).ipv4)/24 dev eth0")
@@ -294,7 +298,8 @@ final class World {
         let index = event.host
         var dice = Dice(event.seed)
         switch event.kind {
-        case .kill, .term, .reboot, .unload: try ensureDaemon(index)
+        // It can't where eth0 has another name just now; `restore` says when it still can't.
+        case .kill, .term, .reboot, .unload: try? ensureDaemon(index)
         case .stop: daemon(index)?.signal(SIGCONT)
         case .expiry, .dropIKE: for side in event.kind == .expiry ? [0, 1] : sides(&dice, index) { keep(side, .ike) }
         case .dropESP: for side in sides(&dice, index) { keep(side, .esp) }
