@@ -174,33 +174,6 @@ struct NeverInClearTests {
         }
     }
 
-    @Test("An address that a stranger's router advertisement gave lets nothing in", arguments: [true, false])
-    func advertisement(daemonLives: Bool) throws {
-        try stage("nd\(daemonLives)") { stage, stranger in
-            if !daemonLives { stage.lab.daemon(of: stage.alpha)?.kill() }
-            try Shell.run(
-                "ip", "netns", "exec", stage.alpha.namespace, "sysctl", "-qw", "net.ipv6.conf.eth0.forwarding=0", "net.ipv6.conf.eth0.accept_ra=2",
-                "net.ipv6.conf.eth0.autoconf=1", "net.ipv6.conf.eth0.accept_ra_pinfo=1")
-            let prefix = try address("fd98::"), nodes = try address("ff02::1")
-            let links = try Shell.run("ip", "-n", stage.gamma.namespace, "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link")
-            let local = try #require(links.split(separator: " ").first { $0.hasPrefix("fe80") }?.split(separator: "/").first)
-            let option: [UInt8] = [3, 4, 64, 0xc0] + Frame.word(UInt32(86_400)) + Frame.word(UInt32(14_400)) + [0, 0, 0, 0] + prefix.bytes
-            let message: [UInt8] = [134, 0, 0, 0, 64, 0, 0, 0] + Frame.word(UInt32(0)) + Frame.word(UInt32(0)) + option
-            var new: IPAddress?
-            for _ in 0..<50 where new == nil {
-                try stranger.send(
-                    [Frame.packet(58, from: try address(String(local)), to: nodes, message, checksum: 2, hops: 255)], to: [0x33, 0x33, 0, 0, 0, 1])
-                usleep(100_000)
-                let shown = try Shell.run("ip", "-n", stage.alpha.namespace, "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global")
-                new = shown.split(separator: "\n").filter { !$0.contains("tentative") }.flatMap { $0.split(separator: " ") }
-                    .first { $0.hasPrefix("fd98") }.flatMap { IPAddress(String($0.split(separator: "/")[0])) }
-            }
-            let given = try #require(new, "the kernel takes the advertisement")
-            try reach(stage, given)
-            #expect(try !isOpen(stage, given))
-        }
-    }
-
     @Test("A host with more addresses than its table has room for is protected at all of them")
     func manyAddresses() throws {
         try stage("nm") { stage, _ in
