@@ -28,7 +28,7 @@ final class World {
         lab = try Lab(tag: tag, hosts: ["alpha", "beta"])
         do {
             key = try lab.writeKey()
-            talk = try Talk(lab, seed: seed, pace: options.pace)
+            talk = try Talk(lab, seed: seed, options: options)
         } catch {
             lab.close()
             throw error
