@@ -279,6 +279,11 @@ final class World {
             guard let program = try ForeignProgram(lab, host(index), first: true) else { return "no TCX here" }
             foreign.append(program)
         case .detach:
+            // What waits in a neighbour's queue is past every guard: docs/policy.md.
+            let neighbours = try Shell.capture(["ip", "-n", namespace, "neigh", "show", "dev", "eth0"]).text
+            if [host(1 - index).ipv4, host(1 - index).ipv6].contains(where: { !neighbours.contains("\($0) lladdr") }) {
+                return "not while a neighbour is asked for"
+            }
             if plan.clsact {
                 _ = try? Shell.capture(["tc", "-n", namespace, "qdisc", "del", "dev", "eth0", "clsact"])
             } else {
