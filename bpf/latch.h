@@ -74,6 +74,8 @@ static __always_inline bool nd_store_due(struct nd_flow *flow, const struct nd_p
 {
 	__u16 time = p->now >> 26;
 
+	/* 0: never. */
+	time += !time;
 	if (flow->stored == time)
 		return false;
 	flow->stored = time;

@@ -99,8 +99,10 @@ static __noinline int nd_out_clear(struct __sk_buff *skb, struct nd_packet *p, s
 		nd_flow_flags(flow, p);
 		nd_flow_touch(flow, p);
 		nd_flow_count(flow, ND_TRAFFIC_OUT_CLEAR, p->length);
-		/* Exempt inbound but not outbound: the short way would count it as exempt. */
-		if (!(flow->flags & ND_FLOW_EXEMPT))
+		/* Exempt inbound but not outbound: the short way would count it as exempt. A SYN that was trusted for what
+		 * it is says nothing of the packets behind it. */
+		if (!(flow->flags & ND_FLOW_EXEMPT) &&
+		    (flow->direction == ND_FLOW_OUTBOUND || (flow->flags & ND_FLOW_ACCEPTED) || !(p->tcp_flags & ND_TCP_SYN)))
 			nd_flow_cache(flow, p);
 	}
 	return nd_out_pass(p, ND_PASS_OUT_CLEAR);
